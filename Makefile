@@ -1,0 +1,40 @@
+# Every chore, one word each. ARGS passes more: make serve ARGS="--port 8001", make test ARGS="-k scheduler".
+.PHONY: help serve test check parity conformance bench wheels clean
+
+help: ## what the words mean
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+serve: ## install what is missing, then serve the embedded model on 127.0.0.1:8000
+	@ci/install serve
+	@exec .venv/bin/jackfield serve $(ARGS)
+
+test: ## install what is missing, then the tests that every change runs
+	@ci/install test
+	@ci/test $(ARGS)
+
+check: ## ruff, mypy, import-linter
+	@ci/install test
+	@ci/check
+
+parity: ## tokens compared with Hugging Face generate
+	@ci/install test
+	@.venv/bin/python -m pytest -q -m parity $(ARGS)
+
+conformance: ## what any platform and attention backend must pass
+	@ci/install test
+	@.venv/bin/python -m pytest -q -m "conformance and not bench" $(ARGS)
+
+bench: ## offline throughput of the embedded model, then the host's share of a step
+	@ci/install serve
+	@.venv/bin/jackfield bench offline $(ARGS)
+	@.venv/bin/jackfield bench host
+
+wheels: ## the five wheels, into dist/
+	@ci/install test
+	@.venv/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist \
+		./platforms ./attention_backends ./quantization ./core ./plugins/cpu
+	@ls dist
+
+clean: ## remove what the other words made, .venv included
+	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

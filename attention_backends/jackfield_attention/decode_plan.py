@@ -1,0 +1,135 @@
+"""The decode rows of a step in groups of similar length, and the scratch that every layer reuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from jackfield_attention.decode_spans import Spans, group_bounds
+from jackfield_attention.slots import Ints
+from jackfield_attention.window import window_of
+from jackfield_platforms.attention import AttentionNeed, Layout
+from jackfield_platforms.linear import torch_dtype
+
+Int32s = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
+
+GROUP_BYTES = 4 << 20  # of float32 keys gathered at once: small enough to stay in a last-level cache
+
+
+@dataclass(frozen=True)
+class DecodeGroup:
+    """Consecutive rows whose keys are gathered together. The tensors from `raw` on are views of the plan's scratch."""
+
+    queries: slice  # of [rows * kv_heads]
+    gather: Tensor  # flat (block, head) indices, int32 [rows * kv_heads * blocks]
+    hidden: Tensor | None  # bool [rows, 1, keys]: gathered, but not in sight of the row; None: all are in sight
+    raw: Tensor  # cache dtype [rows * kv_heads * blocks, block_size * k_dim]
+    wide: Tensor  # the same in float32; the same memory when the cache is float32
+    keys: Tensor  # [rows * kv_heads, k_dim, keys]: `wide`, transposed
+    scores: Tensor  # float32 [rows * kv_heads, heads a kv head, keys]
+    by_row: Tensor  # `scores` as [rows, query_heads, keys]
+    weights: Tensor  # like `by_row`
+
+
+@dataclass(frozen=True)
+class DecodePlan:
+    """The decode rows of a step, longest first."""
+
+    tokens: Tensor  # int64 [rows] index of each row's query token
+    groups: list[DecodeGroup]
+    values: Tensor  # int32 flat rows of the cached values: row by row, query head by query head, key by key
+    bags: Tensor  # int32 [rows * query_heads] where each (row, head) starts in `values`
+    weights: Tensor  # float32, one for each of `values`
+
+
+@dataclass(frozen=True)
+class _Scratch:
+    """Buffers that the groups of a plan take views of: keys share one, scores and weights lie side by side."""
+
+    raw: Tensor  # [keys of the largest group * kv_heads, k_dim], cache dtype
+    wide: Tensor  # the same in float32
+    scores: Tensor  # float32 [all scores of the plan]
+    weights: Tensor  # the same
+
+
+class DecodePlanner:
+    """Makes decode plans for one need; keeps what does not depend on the step."""
+
+    def __init__(self, need: AttentionNeed, block_size: int, device: torch.device) -> None:
+        kv_heads = need.kv.kv_heads
+        self.need, self.block_size, self.device = need, block_size, device
+        self.heads = np.arange(kv_heads, dtype=np.int32)[:, None]
+        self.offsets = np.arange(block_size, dtype=np.int32)
+        self.value_step = np.repeat(self.heads * block_size, need.query_heads // kv_heads, axis=0)  # [query_heads, 1]
+        self.max_keys = GROUP_BYTES // (4 * kv_heads * need.kv.k_dim)
+
+    def plan(self, layout: Layout, rows: Ints) -> DecodePlan:
+        """Sort and group `rows` (at least one), each of one query token."""
+        spans = Spans.of(layout, rows, window_of(self.need.kv), self.block_size)
+        bounds = group_bounds(spans.length, self.max_keys)
+        keys = [int(spans.length[start]) for start, _ in bounds]  # of each group's longest row
+        sizes = [(stop - start) * self.need.query_heads for start, stop in bounds]
+        counts = np.repeat(keys, sizes)
+        ends = np.cumsum(counts)
+        blocks = max((stop - start) * -(-length // self.block_size) for (start, stop), length in zip(bounds, keys, strict=True))
+        scratch = self._scratch(int(ends[-1]), blocks * self.block_size)
+        values = np.empty(ends[-1], np.int32)
+        groups, used = [], 0
+        for (start, stop), length, size in zip(bounds, keys, sizes, strict=True):
+            part, place = slice(start, stop), slice(used, used + size * length)
+            ids = spans.block_ids(layout, part, -(-length // self.block_size))
+            hidden = spans.hidden(part, length)
+            self._values(ids, spans.length[part], hidden, values[place].reshape(stop - start, -1, length))
+            groups.append(self._group(part, ids, hidden, scratch, place))
+            used = place.stop
+        return DecodePlan(
+            tokens=torch.from_numpy(layout.query_start[spans.rows]).to(self.device, torch.int64),
+            groups=groups,
+            values=torch.from_numpy(values).to(self.device),
+            bags=torch.from_numpy((ends - counts).astype(np.int32)).to(self.device),
+            weights=scratch.weights,
+        )
+
+    def _values(self, ids: Int32s, length: Ints, hidden: Bools | None, out: Int32s) -> None:
+        """Flat value rows of block ids `[rows, blocks]` into out `[rows, query_heads, keys]`.
+
+        A hidden key stands in with the row's last one, so that a weight of 0 never meets a number that nobody wrote.
+        """
+        first = (ids * (self.heads.size * self.block_size))[:, :, None] + self.offsets  # of kv head 0
+        first = first.reshape(len(ids), -1)[:, : out.shape[-1]]
+        if hidden is not None:
+            last = first[np.arange(len(ids)), length - 1]
+            first = np.where(hidden, last[:, None], first)
+        np.add(first[:, None, :], self.value_step, out=out)
+
+    def _scratch(self, num_weights: int, num_keys: int) -> _Scratch:
+        rows = num_keys * self.need.kv.kv_heads
+        dtype = torch_dtype(self.need.kv.dtype)
+        raw = torch.empty(rows, self.need.kv.k_dim, dtype=dtype, device=self.device)
+        wide = raw if dtype == torch.float32 else torch.empty_like(raw, dtype=torch.float32)
+        weights = torch.empty(num_weights, dtype=torch.float32, device=self.device)
+        return _Scratch(raw, wide, torch.empty_like(weights), weights)
+
+    def _group(self, part: slice, ids: Int32s, hidden: Bools | None, scratch: _Scratch, place: slice) -> DecodeGroup:
+        """The group of the rows `part`, whose scores are the elements `place` of the scratch."""
+        rows, kv_heads = len(ids), self.heads.size
+        gather = torch.from_numpy((ids[:, None, :] * kv_heads + self.heads).ravel()).to(self.device)
+        wide = scratch.wide[: gather.numel() * self.block_size]
+        by_row = scratch.scores[place].view(rows, self.need.query_heads, -1)
+        keys = by_row.shape[-1]
+        return DecodeGroup(
+            queries=slice(part.start * kv_heads, part.stop * kv_heads),
+            gather=gather,
+            hidden=None if hidden is None else torch.from_numpy(hidden[:, None]).to(self.device),
+            raw=scratch.raw[: len(wide)].view(gather.numel(), -1),
+            wide=wide.view(gather.numel(), -1),
+            keys=wide.view(rows * kv_heads, -1, wide.shape[-1])[:, :keys].transpose(1, 2),
+            scores=by_row.view(rows * kv_heads, -1, keys),
+            by_row=by_row,
+            weights=scratch.weights[place].view_as(by_row),
+        )

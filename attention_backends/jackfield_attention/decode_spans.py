@@ -1,0 +1,60 @@
+"""What the rows with one query token see, and which of them are worth gathering together. Host arithmetic only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from jackfield_attention.slots import Ints
+from jackfield_platforms.attention import Layout
+
+MAX_PADDING = 0.125  # of a group's real keys
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Keys of each decode row from the start of its first block in sight, longest first. All `[rows]`."""
+
+    rows: Ints  # in the layout
+    first_block: Ints  # column of the block table
+    skip: Ints  # keys of the first block that the window hides
+    length: Ints  # keys, the skipped ones included
+
+    @classmethod
+    def of(cls, layout: Layout, rows: Ints, window: int | None, block_size: int) -> Spans:
+        """The spans of `rows`."""
+        kv_len = layout.kv_len[rows].astype(np.int64)
+        first_key = np.zeros_like(kv_len) if window is None else np.maximum(kv_len - window, 0)
+        first_block = first_key // block_size
+        length = kv_len - first_block * block_size
+        order = np.argsort(-length, kind="stable")
+        return cls(rows[order], first_block[order], (first_key - first_block * block_size)[order], length[order])
+
+    def block_ids(self, layout: Layout, part: slice, blocks: int) -> npt.NDArray[np.int32]:
+        """The first `blocks` blocks of each row of `part`, `[rows, blocks]`; any blocks past a row's own."""
+        columns = self.first_block[part, None] + np.arange(blocks)
+        return layout.block_table[self.rows[part, None], np.minimum(columns, layout.block_table.shape[1] - 1)]
+
+    def hidden(self, part: slice, keys: int) -> npt.NDArray[np.bool_] | None:
+        """Which of the first `keys` keys each row of `part` does not see, `[rows, keys]`; None: it sees all."""
+        skip, length = self.skip[part], self.length[part]
+        if length[-1] == keys and not skip.any():
+            return None
+        key = np.arange(keys)
+        return (key < skip[:, None]) | (key >= length[:, None])
+
+
+def group_bounds(lengths: Ints, max_keys: int) -> list[tuple[int, int]]:
+    """Cut rows, longest first, into groups (start, stop) of at most `max_keys` padded keys and MAX_PADDING.
+
+    A row that alone exceeds `max_keys` is a group of its own.
+    """
+    starts, longest, real = [0], int(lengths[0]), 0
+    for row, length in enumerate(lengths.tolist()):
+        padded, real = longest * (row + 1 - starts[-1]), real + length
+        if row > starts[-1] and (padded > max_keys or padded > (1 + MAX_PADDING) * real):
+            starts.append(row)
+            longest = real = length
+    return list(zip(starts, [*starts[1:], lengths.size], strict=True))

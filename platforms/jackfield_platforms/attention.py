@@ -1,0 +1,120 @@
+"""Paged attention: what a backend is asked for, what it is given each step, what it must do.
+
+A backend is made once for each KV group. Once a step the runner calls `plan` on the host; once a layer it calls `run` on the
+device. The cache is opaque to the core: only the backend knows its layout.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from jackfield_platforms.bucket import Bucket
+from jackfield_platforms.kv import KVSpec
+from jackfield_platforms.ops import Ops
+
+Cache = Any  # whatever the backend allocated for one layer
+Plan = TypeVar("Plan")
+Phase = Literal["prefill", "decode", "mixed"]
+
+
+class AttentionNeed(msgspec.Struct, frozen=True):
+    """What the layers of one KV group ask of a backend."""
+
+    kv: KVSpec
+    query_heads: int
+    scale: float
+    soft_cap: float | None = None  # scores become cap * tanh(scores / cap)
+    sinks: bool = False  # a learnt logit a query head joins the softmax's denominator
+    query_dtype: str = "float32"
+
+
+class Layout(msgspec.Struct):
+    """One step as the host sees it: views of persistent int32 host buffers, decode rows first.
+
+    Row r holds the query tokens `query_start[r] : query_start[r + 1]` of the step; they are the last ones of its `kv_len[r]`
+    tokens (the step's own included). Token p of row r lives in block `block_table[r, p // block_size]` at `p % block_size`.
+    Block 0 is the null block: padding rows (kv_len 0, or table entries 0) write there and nobody reads it as a value.
+    """
+
+    num_rows: int
+    num_tokens: int
+    query_start: npt.NDArray[np.int32]  # [num_rows + 1]
+    kv_len: npt.NDArray[np.int32]  # [num_rows]
+    block_table: npt.NDArray[np.int32]  # [num_rows, max_blocks]
+
+
+class LayerKV(msgspec.Struct):
+    """What is one layer's own: its cache, and what its softmax needs."""
+
+    cache: Cache
+    sinks: Tensor | None = None  # [query_heads]
+
+
+class Rope(msgspec.Struct):
+    """Rotary embedding that `run` applies to q and k before it writes k.
+
+    `table` holds cos then sin, `[max_positions, 2 * rotary_dim // 2]` float32; `positions` is `[tokens]`; halves are paired as
+    in Llama's checkpoints (element i with i + rotary_dim / 2) unless `interleaved`.
+    """
+
+    table: Tensor
+    positions: Tensor
+    interleaved: bool = False
+
+
+class AttentionBackend(ABC, Generic[Plan]):
+    """Writes keys and values into paged blocks and attends to them."""
+
+    # required
+    name: ClassVar[str]
+    block_sizes: ClassVar[Sequence[int]]  # what is supported, the preferred one first
+    phases: ClassVar[frozenset[Phase]]  # kinds of step that one plan can hold
+
+    @classmethod
+    @abstractmethod
+    def rejects(cls, need: AttentionNeed) -> str | None:
+        """Why this backend cannot serve `need`, or None."""
+
+    @abstractmethod
+    def allocate(self, num_blocks: int) -> Cache:
+        """The cache of one layer: `num_blocks` blocks, the null block (0) included. Contents are undefined."""
+
+    @abstractmethod
+    def blank(self, bucket: Bucket) -> Plan:
+        """Device buffers of a plan, made once a bucket; shapes and non-tensor fields depend on the bucket alone."""
+
+    @abstractmethod
+    def plan(self, layout: Layout, bucket: Bucket, into: Plan) -> None:
+        """Fill `into` for one step, on the host, without a wait for the device."""
+
+    @abstractmethod
+    def run(self, q: Tensor, k: Tensor, v: Tensor, layer: LayerKV, plan: Plan, rope: Rope | None = None) -> Tensor:
+        """Rotate q and k if asked, write k and v, attend.
+
+        q `[tokens, query_heads, k_dim]`, k `[tokens, kv_heads, k_dim]`, v `[tokens, kv_heads, v_dim]`; returns
+        `[tokens, query_heads, v_dim]` in q's dtype. Rows at and past `num_tokens` may hold anything and so may their output.
+        """
+
+    # optional
+    graphs: ClassVar[Literal["any", "uniform", "none"]] = "none"
+
+    def __init__(self, need: AttentionNeed, block_size: int, *, device: torch.device, ops: Ops) -> None:
+        self.need, self.block_size, self.device, self.ops = need, block_size, device, ops
+
+    @classmethod
+    def block_bytes(cls, spec: KVSpec, block_size: int) -> int:
+        """Bytes that one block takes in one layer."""
+        item: int = getattr(torch, spec.dtype).itemsize
+        return block_size * spec.kv_heads * (spec.k_dim + spec.v_dim) * item
+
+    def rotate(self, q: Tensor, k: Tensor, rope: Rope | None) -> tuple[Tensor, Tensor]:
+        """q and k after the rotary embedding, for backends that do not fuse it."""
+        return (q, k) if rope is None else self.ops.rotary(q, k, rope.table, rope.positions, rope.interleaved)

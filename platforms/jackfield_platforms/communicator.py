@@ -1,0 +1,35 @@
+"""Collectives between the ranks of one model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+
+class Communicator(ABC):
+    """The ranks that share one model. Every rank calls the same collectives in the same order."""
+
+    # required
+    rank: int
+    size: int
+
+    @abstractmethod
+    def all_reduce(self, x: Tensor) -> Tensor:
+        """The sum over ranks; may reuse x."""
+
+    @abstractmethod
+    def all_gather(self, x: Tensor, dim: int = -1) -> Tensor:
+        """The ranks' tensors side by side along `dim`, in rank order."""
+
+
+class SingleRank(Communicator):
+    """One rank: every collective is the identity."""
+
+    rank, size = 0, 1
+
+    def all_reduce(self, x: Tensor) -> Tensor:
+        return x
+
+    def all_gather(self, x: Tensor, dim: int = -1) -> Tensor:
+        return x

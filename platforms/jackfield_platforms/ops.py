@@ -1,0 +1,83 @@
+"""The functions that a device may replace, each chosen once, when a layer is built.
+
+`OpTable` is a closed list: a platform gives its own implementations first, the plain-torch definitions of `reference` come last
+and refuse nothing. `resolve` picks one of each for a dtype; layers keep the function and call it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+from torch import Tensor
+
+from jackfield_platforms import reference
+from jackfield_platforms.communicator import Communicator
+from jackfield_platforms.refusal import choose
+
+
+class RMSNormFn(Protocol):
+    def __call__(self, x: Tensor, weight: Tensor, eps: float) -> Tensor: ...
+
+
+class ReduceAddRMSNormFn(Protocol):
+    def __call__(
+        self, partial: Tensor, residual: Tensor, weight: Tensor, eps: float, comm: Communicator
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+class SiluMulFn(Protocol):
+    def __call__(self, gate_up: Tensor) -> Tensor: ...
+
+
+class RotaryFn(Protocol):
+    def __call__(
+        self, q: Tensor, k: Tensor, table: Tensor, positions: Tensor, interleaved: bool
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+class OpSpec(msgspec.Struct, frozen=True):
+    """What an implementation is asked about before it is chosen."""
+
+    dtype: str
+
+
+def _accepts(spec: OpSpec) -> str | None:
+    return None
+
+
+class Impl(msgspec.Struct, frozen=True):
+    """One implementation of an op: `rejects(spec)` returns why it cannot serve, or None."""
+
+    name: str
+    fn: Callable[..., Any]
+    rejects: Callable[[OpSpec], str | None] = _accepts
+
+
+class OpTable(msgspec.Struct, frozen=True, kw_only=True):
+    """Candidates for each op, best first. A mistyped op is a TypeError; the reference is appended to each."""
+
+    rms_norm: tuple[Impl, ...] = ()
+    reduce_add_rms_norm: tuple[Impl, ...] = ()
+    silu_mul: tuple[Impl, ...] = ()
+    rotary: tuple[Impl, ...] = ()
+
+
+class Ops(msgspec.Struct, frozen=True, kw_only=True):
+    """One function for each op, and where each came from (`chosen[op] = implementation`)."""
+
+    rms_norm: RMSNormFn
+    reduce_add_rms_norm: ReduceAddRMSNormFn
+    silu_mul: SiluMulFn
+    rotary: RotaryFn
+    chosen: dict[str, str]
+
+
+def resolve(table: OpTable, spec: OpSpec) -> Ops:
+    """Choose an implementation of every op for `spec`; the plain-torch definition is the last candidate."""
+    picked = {}
+    for op in OpTable.__struct_fields__:
+        candidates = (*getattr(table, op), Impl("torch", getattr(reference, op)))
+        picked[op] = choose(op, candidates, lambda impl: impl.rejects(spec), lambda impl: impl.name).taken
+    return Ops(**{op: impl.fn for op, impl in picked.items()}, chosen={op: impl.name for op, impl in picked.items()})

@@ -1,0 +1,117 @@
+"""A platform: one kind of device, and how the core is to use it.
+
+Three members are required: `name` and `device_type`, `capabilities`, `attention_backends`. Everything else has a default that
+works for a device that torch already knows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import msgspec
+import torch
+from torch import Tensor
+
+from jackfield_platforms.attention import AttentionBackend
+from jackfield_platforms.bucket import BucketPlan, Limits
+from jackfield_platforms.capabilities import Capabilities
+from jackfield_platforms.communicator import Communicator, SingleRank
+from jackfield_platforms.graph import EagerRunner, GraphRunner
+from jackfield_platforms.linear import LinearOp
+from jackfield_platforms.ops import OpTable
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """Bytes of a device that this process could use: all of them, and those that are free now. `limit` says what set `total`."""
+
+    total: int
+    free: int
+    limit: str = "device"
+
+
+class ServingSpec(msgspec.Struct, frozen=True):
+    """What is about to be served, for a platform to object to."""
+
+    dtype: str
+    kv_dtype: str
+    block_size: int
+    max_model_len: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    tensor_parallel_size: int = 1
+
+
+class Platform(ABC):
+    """One kind of device. An object, made once and passed down; two may live in one process."""
+
+    # required
+    name: ClassVar[str]
+    device_type: ClassVar[str]
+
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What the device can do, as data."""
+
+    @abstractmethod
+    def attention_backends(self) -> Sequence[type[AttentionBackend]]:  # type: ignore[type-arg]
+        """Backends, best first; each may reject a need, and says why."""
+
+    # optional
+    def device(self, rank: int = 0) -> torch.device:
+        """The torch device of a rank."""
+        return torch.device(self.device_type, rank)
+
+    def memory(self, device: torch.device) -> Memory:
+        """Total and free bytes of `device`."""
+        free, total = torch.accelerator.get_memory_info(device)
+        return Memory(total=total, free=free)
+
+    def synchronize(self, device: torch.device) -> None:
+        """Wait until everything that was launched on `device` is done."""
+        torch.accelerator.synchronize(device)
+
+    def fetch(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """Start copying `tensor` to the host; the returned function waits for that copy alone and gives the host tensor."""
+        if tensor.device.type == "cpu":
+            return lambda: tensor
+        host = tensor.to("cpu", non_blocking=True)
+        event = torch.Event(tensor.device)
+        event.record()
+
+        def wait() -> Tensor:
+            event.synchronize()
+            return host
+
+        return wait
+
+    def ops(self) -> OpTable:
+        """Implementations of ops that are better here than plain torch."""
+        return OpTable()
+
+    def linear_ops(self) -> Sequence[LinearOp]:
+        """Ways to multiply by a weight, best first; plain torch is tried after them."""
+        return ()
+
+    def buckets(self, limits: Limits) -> BucketPlan:
+        """Sizes that run; the default runs any."""
+        return BucketPlan()
+
+    def graph_runner(self) -> GraphRunner:
+        """How programs are captured and replayed; the default captures nothing."""
+        return EagerRunner()
+
+    def communicator(self, rank: int = 0, size: int = 1) -> Communicator:
+        """Collectives among `size` ranks."""
+        if size == 1:
+            return SingleRank()
+        raise ValueError(f"platform {self.name!r} has no communicator for {size} ranks; use tensor_parallel_size=1")
+
+    def check(self, serving: ServingSpec) -> list[str]:
+        """Objections to what is about to be served, each a sentence that says what to change; never edits."""
+        return []
+
+    def describe(self) -> str:
+        """One line for people: what device this is (model, cores, instruction sets)."""
+        return self.name

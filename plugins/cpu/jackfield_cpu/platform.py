@@ -1,0 +1,51 @@
+"""The CPU as a platform."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from jackfield_attention.flat_blocks import FlatBlockAttention
+from jackfield_attention.paged import PagedTorchAttention
+from jackfield_cpu.linear import OneDnnLinear, PanelLinear, onednn_refusals
+from jackfield_cpu.memory import process_memory
+from jackfield_cpu.processor import this_processor
+from jackfield_platforms.attention import AttentionBackend
+from jackfield_platforms.capabilities import Capabilities
+from jackfield_platforms.linear import LinearOp
+from jackfield_platforms.platform import Memory, Platform
+
+
+class CpuPlatform(Platform):
+    """Host processors through torch. Every call finishes before it returns; any size runs."""
+
+    name, device_type = "cpu", "cpu"
+
+    def __init__(self) -> None:
+        self.processor = this_processor()
+        self.linears: tuple[LinearOp, ...] = (OneDnnLinear(onednn_refusals(self.processor)), PanelLinear(self.processor))
+
+    def capabilities(self) -> Capabilities:
+        dtypes = ("bfloat16", "float32", "float16")
+        # Half of what is free: the machine is the user's own, and activations come out of the same memory
+        return Capabilities(dtypes=dtypes, kv_dtypes=dtypes, asynchronous=False, memory_utilization=0.5)
+
+    def attention_backends(self) -> Sequence[type[AttentionBackend[Any]]]:
+        return (PagedTorchAttention, FlatBlockAttention)
+
+    def device(self, rank: int = 0) -> torch.device:
+        return torch.device("cpu")
+
+    def memory(self, device: torch.device) -> Memory:
+        return process_memory()
+
+    def synchronize(self, device: torch.device) -> None:
+        return  # nothing runs behind our back
+
+    def linear_ops(self) -> Sequence[LinearOp]:
+        return self.linears
+
+    def describe(self) -> str:
+        return f"{self.processor.describe()}, {torch.get_num_threads()} threads"

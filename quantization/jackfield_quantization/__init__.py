@@ -1,0 +1,1 @@
+"""Weight formats, for every device. Import the module that you need."""
