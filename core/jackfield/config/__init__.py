@@ -1,0 +1,1 @@
+"""Configuration: frozen values, resolved once."""

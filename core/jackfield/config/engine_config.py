@@ -1,0 +1,86 @@
+"""The engine's configuration: frozen, complete, and made in one place out of options, model and platform."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from jackfield.config.json_fields import ConfigError
+from jackfield.config.model_config import ModelConfig
+from jackfield.config.options import EngineOptions
+from jackfield_platforms.capabilities import Capabilities
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is decided before weights are read. Nothing in it is "auto".
+
+    Memory is not in it: how many KV blocks there are is known only when the weights are in place, see
+    `jackfield.engine.kv_sizing`.
+    """
+
+    model: ModelConfig
+    model_path: Path
+    tokenizer_path: Path
+    dtype: str
+    kv_dtype: str
+    max_model_len: int  # an upper bound; less when memory holds less and the user did not insist
+    must_fit_max_model_len: bool  # whether the user insisted
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    block_size: int | None  # None: what the attention backend prefers
+    kv_cache_memory: int | None
+    memory_utilization: float
+    enable_prefix_caching: bool
+    dummy_weights: bool
+    overlap: bool
+    seed: int
+
+
+def resolve(options: EngineOptions, model: ModelConfig, path: Path, capabilities: Capabilities) -> EngineConfig:
+    """Decide everything, or raise ConfigError naming the option, what was found and what is allowed."""
+    _check_numbers(options)
+    dtype = _dtype(options.dtype, model.dtype, capabilities.dtypes, "dtype")
+    longest = model.context_len
+    if options.max_model_len is not None and options.max_model_len > longest:
+        raise ConfigError(f"max_model_len ({options.max_model_len}) must not exceed the model's context of {longest} tokens")
+    return EngineConfig(
+        model=model,
+        model_path=path,
+        tokenizer_path=Path(options.tokenizer) if options.tokenizer else path,
+        dtype=dtype,
+        kv_dtype=_dtype(options.kv_cache_dtype, dtype, capabilities.kv_dtypes, "kv_cache_dtype"),
+        max_model_len=options.max_model_len or longest,
+        must_fit_max_model_len=options.max_model_len is not None,
+        max_num_seqs=options.max_num_seqs,
+        max_num_batched_tokens=options.max_num_batched_tokens,
+        block_size=options.block_size,
+        kv_cache_memory=options.kv_cache_memory,
+        memory_utilization=options.memory_utilization or capabilities.memory_utilization,
+        enable_prefix_caching=options.enable_prefix_caching and capabilities.scheduling.prefix_reuse,
+        dummy_weights=options.load_format == "dummy",
+        overlap=capabilities.asynchronous if options.overlap == "auto" else options.overlap == "on",
+        seed=options.seed,
+    )
+
+
+def _dtype(wanted: str, found: str, supported: tuple[str, ...], option: str) -> str:
+    if wanted == "auto":
+        return found if found in supported else supported[0]
+    if wanted not in supported:
+        raise ConfigError(f"{option} must be auto or one of {', '.join(supported)} on this platform; got {wanted!r}")
+    return wanted
+
+
+def _check_numbers(options: EngineOptions) -> None:
+    for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "block_size", "kv_cache_memory"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} must be at least 1; got {value}")
+    if options.max_num_batched_tokens < options.max_num_seqs:
+        raise ConfigError(
+            f"max_num_batched_tokens ({options.max_num_batched_tokens}) must be at least max_num_seqs "
+            f"({options.max_num_seqs}), so that every running sequence gets a token a step"
+        )
+    if options.memory_utilization is not None and not 0 < options.memory_utilization <= 1:
+        raise ConfigError(f"memory_utilization must be in (0, 1]; got {options.memory_utilization}")

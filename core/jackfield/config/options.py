@@ -1,0 +1,30 @@
+"""What a user may say about an engine. `resolve` turns it, with the model and the platform, into an `EngineConfig`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of `LLM`, `AsyncLLM` and the command line, spelled as vLLM spells them where the same thing exists.
+
+    None and "auto" leave the choice to the model, the platform and the memory that is there.
+    """
+
+    model: str | None = None  # a folder, or None: the embedded model
+    tokenizer: str | None = None  # a folder; None: the model's own
+    platform: str | None = None
+    dtype: str = "auto"
+    kv_cache_dtype: str = "auto"
+    max_model_len: int | None = None
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 2048
+    block_size: int | None = None
+    kv_cache_memory: int | None = None  # bytes; None: `memory_utilization` of what the platform reports as free
+    memory_utilization: float | None = None
+    enable_prefix_caching: bool = True
+    load_format: Literal["auto", "safetensors", "dummy"] = "auto"
+    overlap: Literal["auto", "on", "off"] = "auto"  # auto: on where the platform runs asynchronously
+    seed: int = 0

@@ -1,0 +1,128 @@
+"""Putting an engine together: platform, configuration, model, attention groups, cache, runner, scheduler, loop."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+
+from jackfield.config.engine_config import EngineConfig, resolve
+from jackfield.config.json_fields import ConfigError
+from jackfield.config.model_config import load_model_config
+from jackfield.config.options import EngineOptions
+from jackfield.embedded import EMBEDDED_MODEL, EMBEDDED_NAME
+from jackfield.engine.engine import Engine
+from jackfield.engine.kv_sizing import KVSize, size_kv_cache
+from jackfield.engine.model_info import ModelInfo
+from jackfield.engine.scheduler import Scheduler
+from jackfield.engine.scheduler_config import KVGroup, SchedulerConfig
+from jackfield.engine.startup import startup_text
+from jackfield.loader.dummy import dummy_model
+from jackfield.loader.folder import model_folder
+from jackfield.loader.load import load_model
+from jackfield.models.interface import Build, Model
+from jackfield.models.registry import ModelRegistry
+from jackfield.runner.attention_groups import AttentionGroup, make_groups
+from jackfield.runner.model_runner import ModelRunner
+from jackfield_platforms.bucket import Limits
+from jackfield_platforms.discovery import Found
+from jackfield_platforms.linear import TorchLinear, torch_dtype
+from jackfield_platforms.loading import Plugins, load
+from jackfield_platforms.ops import OpSpec, resolve as resolve_ops
+from jackfield_platforms.platform import Platform, ServingSpec
+
+_HASH_UNIT = 16  # tokens
+
+
+def assemble(found: Found, options: EngineOptions, *, progress: bool) -> Engine:
+    """An engine on the platform that was found. The only function that sees every part."""
+    plugins = load(found.name)
+    platform = plugins.platform(found.name)
+    registry = ModelRegistry().extended(plugins.models())
+    path = model_folder(options.model) if options.model else EMBEDDED_MODEL
+    config = resolve(options, load_model_config(path, registry), path, platform.capabilities())
+    build = _build(config, platform, plugins)
+    model = _model(config, build, registry, progress=progress)
+    groups = make_groups(
+        model.attention_needs(), plugins.attention_backends(platform), config.block_size, device=build.device, ops=build.ops
+    )
+    _check(platform, config, groups)
+    memory = platform.memory(build.device)
+    size = size_kv_cache(config, groups, memory)
+    limits = Limits(config.max_num_seqs, config.max_num_batched_tokens, size.max_model_len)
+    return Engine(
+        Scheduler(_scheduler_config(config, platform, groups, size)),
+        ModelRunner(model, platform, groups, size.num_blocks, limits),
+        _model_info(options, config, size),
+        depth=platform.capabilities().scheduling.max_in_flight if config.overlap else 1,
+        startup_text=startup_text(found, platform, config, groups, size, memory),
+    )
+
+
+def _build(config: EngineConfig, platform: Platform, plugins: Plugins) -> Build:
+    methods = {name: method() for name, method in plugins.quant_methods().items()}
+    plain = methods["unquantized"]
+    return Build(
+        config=config.model,
+        dtype=torch_dtype(config.dtype),
+        kv_dtype=torch_dtype(config.kv_dtype),
+        device=platform.device(),
+        capabilities=platform.capabilities(),
+        ops=resolve_ops(platform.ops(), OpSpec(config.dtype)),
+        linear_ops=(*platform.linear_ops(), TorchLinear()),
+        comm=platform.communicator(),
+        quant=lambda name: plain,
+        layers=range(config.model.num_layers),
+        max_model_len=config.max_model_len,
+    )
+
+
+@torch.inference_mode()
+def _model(config: EngineConfig, build: Build, registry: ModelRegistry, *, progress: bool) -> Model:
+    if config.dummy_weights:
+        return dummy_model(config.model, build, seed=config.seed, registry=registry)
+    return load_model(config.model, build, config.model_path, progress=progress, registry=registry)
+
+
+def _check(platform: Platform, config: EngineConfig, groups: tuple[AttentionGroup, ...]) -> None:
+    serving = ServingSpec(
+        dtype=config.dtype,
+        kv_dtype=config.kv_dtype,
+        block_size=groups[0].backend.block_size,
+        max_model_len=config.max_model_len,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+    )
+    objections = platform.check(serving)
+    if objections:
+        raise ConfigError("\n".join([f"Platform {platform.name!r} objects:", *(f"  {line}" for line in objections)]))
+
+
+def _scheduler_config(
+    config: EngineConfig, platform: Platform, groups: tuple[AttentionGroup, ...], size: KVSize
+) -> SchedulerConfig:
+    sizes = [group.backend.block_size for group in groups]
+    return SchedulerConfig(
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_model_len=size.max_model_len,
+        groups=tuple(
+            KVGroup(group.window, block_size, num_blocks)
+            for group, block_size, num_blocks in zip(groups, sizes, size.num_blocks, strict=True)
+        ),
+        rules=platform.capabilities().scheduling,
+        enable_prefix_caching=config.enable_prefix_caching,
+        hash_unit=math.gcd(_HASH_UNIT, *sizes),
+    )
+
+
+def _model_info(options: EngineOptions, config: EngineConfig, size: KVSize) -> ModelInfo:
+    return ModelInfo(
+        name=options.model or EMBEDDED_NAME,
+        max_model_len=size.max_model_len,
+        vocab_size=config.model.vocab_size,
+        eos_token_ids=frozenset(config.model.eos_token_ids),
+        tokenizer=str(Path(config.tokenizer_path)),
+        default_sampling=dict(config.model.default_sampling),
+    )

@@ -1,0 +1,104 @@
+"""The step loop: the only place that sees both the scheduler and the executor. They never see each other."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from typing import Any
+
+from jackfield.engine.messages import EngineOutput, EngineOutputs, EngineRequest, EngineStats
+from jackfield.engine.model_info import ModelInfo
+from jackfield.engine.scheduler import Scheduler
+from jackfield.engine.step import Executor, Pending, Step
+
+logger = logging.getLogger(__name__)
+
+
+class InFlight:
+    """A step that was launched, or failed to be: what is known of it until its results are committed."""
+
+    def __init__(self, step: Step, executor: Executor) -> None:
+        self.step, self.launched_at = step, time.perf_counter()
+        self.pending: Pending | None = None
+        self.error: Exception | None = None
+        try:
+            self.pending = executor.sample(executor.launch(step))
+        except Exception as error:  # a step that fails fails its requests, not the server: see Engine._finish
+            self.error = error
+
+    def wait(self) -> Any:
+        """The step's result; raises what the launch or the device raised."""
+        if self.pending is None:
+            raise self.error or AssertionError("a step has a pending result or an error")
+        return self.pending.wait()
+
+
+class Engine:
+    """Runs sequences to their ends, a step at a time.
+
+    The plain loop launches a step and waits for it. The overlapped one keeps `depth - 1` steps in hand: it schedules and
+    launches step t + 1 before it reads the results of t, so that host work hides behind the device's.
+    """
+
+    def __init__(
+        self, scheduler: Scheduler, executor: Executor, model: ModelInfo, *, depth: int = 1, startup_text: str = ""
+    ) -> None:
+        self.model, self.startup_text = model, startup_text
+        self._scheduler, self._executor, self._depth = scheduler, executor, depth
+        self._in_flight: deque[InFlight] = deque()
+        self._aborted: list[EngineOutput] = []
+        self._finished_at = 0.0
+
+    def add(self, request: EngineRequest) -> None:
+        """Queue a sequence; ValueError when it can never run, with the numbers."""
+        self._scheduler.add(request)
+
+    def abort(self, id: str) -> None:
+        """End a sequence; its last output comes with the next step. Unknown ids are ignored: the race is normal."""
+        output = self._scheduler.abort(id)
+        if output is not None:
+            self._aborted.append(output)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether another `step` would do anything."""
+        return bool(self._in_flight or self._aborted) or self._scheduler.has_work
+
+    def stats(self) -> EngineStats:
+        """A reading of the scheduler."""
+        return self._scheduler.stats()
+
+    def step(self) -> EngineOutputs:
+        """Launch the next step and finish the oldest one in flight; empty when there is nothing to tell yet."""
+        step = self._scheduler.schedule()
+        if step is not None:
+            self._in_flight.append(InFlight(step, self._executor))
+        if not self._in_flight or (step is not None and len(self._in_flight) < self._depth):
+            return self._with_aborted(EngineOutputs())
+        return self._with_aborted(self._finish(self._in_flight.popleft()))
+
+    def _finish(self, flight: InFlight) -> EngineOutputs:
+        try:
+            result = flight.wait()
+        except Exception as error:
+            logger.exception("step %d failed; its %d sequences end with an error", flight.step.id, flight.step.num_rows)
+            return self._scheduler.fail(flight.step, f"{type(error).__name__}: {error}")
+        self._observe(flight)
+        return self._scheduler.commit(flight.step, result)
+
+    def _observe(self, flight: InFlight) -> None:
+        """Tell the token budget how long the device took: from the launch, or from the end of the step before it."""
+        now = time.perf_counter()
+        seconds = now - max(flight.launched_at, self._finished_at)
+        self._finished_at = now
+        step = flight.step
+        self._scheduler.budget.observe(
+            num_decode=step.num_decode, num_prefill=step.num_tokens - step.num_decode, seconds=seconds
+        )
+
+    def _with_aborted(self, outputs: EngineOutputs) -> EngineOutputs:
+        if not self._aborted:
+            return outputs
+        aborted, self._aborted = self._aborted, []
+        return EngineOutputs(outputs.ids, outputs.token_ids, [*outputs.others, *aborted])

@@ -1,0 +1,97 @@
+"""One step of the engine, as the scheduler states it and as the executor answers it: differences, not whole tables."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from jackfield.engine.messages import TokenLogprobs
+from jackfield.sampling_params import SamplingParams
+
+Int32s = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
+
+SAMPLED_LAST = -1
+"""In `Step.tokens`: the id that this row's slot sampled last, read on the device: the host may not know it yet."""
+
+
+class Start(msgspec.Struct, frozen=True):
+    """A sequence takes a slot, for the first time or again after a preemption: the runner resets what it keeps for the
+    slot.
+    """
+
+    slot: int
+    sampling: SamplingParams
+    stop_token_ids: frozenset[int]  # masked out until min_tokens are there
+    prompt_len: int
+    tokens: bytes  # int32: every id that is known so far, prompt first, for penalties
+    # blocks that the prefix cache gave arrive in the step's `tables`, like any others
+
+
+class TableUpdates(msgspec.Struct, frozen=True, eq=False):
+    """Changes to the block table of one KV group, to apply before the step runs: `table[slots, positions] = blocks`.
+
+    A block of 0 clears an entry that left its group's window. Entries past a sequence's end are stale until
+    overwritten.
+    """
+
+    slots: Int32s  # [changes]
+    positions: Int32s  # [changes], index of the block within its sequence
+    blocks: Int32s  # [changes]
+
+
+class Step(msgspec.Struct, frozen=True, eq=False):
+    """What to run now, in columns; row r computes tokens `num_computed[r] : num_computed[r] + num_new[r]` of
+    `slots[r]`.
+
+    Rows `[:num_decode]` have one new token each and come first. On platforms that do not mix, a step is all decode rows
+    or none (there a prompt's single last token stays a prefill row); elsewhere every one-token row is among the first.
+    The arrays are read only: the scheduler shares them between steps.
+    """
+
+    id: int  # grows by one a step
+    slots: Int32s  # [rows]; a slot is stable from a Start to the next Start of the same slot; at most one row a slot
+    num_computed: Int32s  # [rows]
+    num_new: Int32s  # [rows]
+    samples: Bools  # [rows], whether the row's last token yields a next token
+    tokens: Int32s  # [sum(num_new)] ids, row after row; SAMPLED_LAST: what the row's slot sampled last, on the device
+    num_decode: int
+    tables: tuple[TableUpdates, ...]  # one a KV group
+    starts: tuple[Start, ...] = ()
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.slots)
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.tokens)
+
+
+class StepResult(msgspec.Struct, frozen=True, eq=False):
+    """What the sampling rows of a step yielded, in the order of the rows: `token_ids[i]` belongs to the i-th sampling
+    row.
+    """
+
+    token_ids: Int32s  # [sampling rows]
+    logprobs: dict[int, TokenLogprobs] = {}  # by index into token_ids, for rows that asked
+
+
+class Pending(Protocol):
+    """A step whose results are on their way."""
+
+    def wait(self) -> StepResult:
+        """Wait for the device (the only host wait of a step)."""
+
+
+class Executor(Protocol):
+    """Runs steps. `launch` and `sample` do not block on an asynchronous platform."""
+
+    def launch(self, step: Step) -> Any:
+        """Run the model over the step's rows; hidden states stay on the device."""
+
+    def sample(self, forward: Any, masks: Any | None = None) -> Pending:
+        """Sample every row that asks for it; `masks` int32 `[rows, ceil(vocab / 32)]` allow tokens bit by bit."""

@@ -1,0 +1,48 @@
+"""Self-attention: one fused projection in, the step's `attend`, one projection out."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from jackfield.layers.linear import Linear
+from jackfield.layers.norm import RMSNorm
+from jackfield.models.interface import Build, StepInputs
+from jackfield_platforms.attention import AttentionNeed, Rope
+from jackfield_platforms.kv import KVSpec, Paged, Windowed
+from jackfield_platforms.linear import LinearSpec
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with rotary positions; with `qk_norm`, each head of q and k is normed before it is rotated."""
+
+    def __init__(self, build: Build, layer: int, qk_norm: bool = False) -> None:
+        super().__init__()
+        config, name = build.config, f"model.layers.{layer}.self_attn"
+        dtype = build.dtype_name
+        self.slot = layer - build.layers.start
+        self.head_dim = config.head_dim
+        self.sizes = (config.num_heads * self.head_dim, *(config.num_kv_heads * self.head_dim,) * 2)
+        bias = config.attention_bias
+        qkv = LinearSpec(f"{name}.qkv_proj", config.hidden_size, self.sizes, dtype, bias, shard="column")
+        out = LinearSpec(f"{name}.o_proj", self.sizes[0], (config.hidden_size,), dtype, bias, shard="row")
+        self.qkv_proj = Linear(build, qkv, parts=("q_proj", "k_proj", "v_proj"))
+        self.o_proj = Linear(build, out)
+        self.q_norm = RMSNorm(build, f"{name}.q_norm", self.head_dim) if qk_norm else None
+        self.k_norm = RMSNorm(build, f"{name}.k_norm", self.head_dim) if qk_norm else None
+
+    def forward(self, x: Tensor, step: StepInputs, rope: Rope) -> Tensor:
+        """`[tokens, hidden]` to `[tokens, hidden]`; a partial sum where the model is sharded."""
+        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in self.qkv_proj(x).split(self.sizes, dim=-1))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        attended = step.attend(self.slot, q, k, v, rope)  # [tokens, heads, head_dim]
+        out: Tensor = self.o_proj(attended.flatten(-2))
+        return out
+
+
+def attention_need(build: Build, layer: int) -> AttentionNeed:
+    """What decoder layer `layer` asks of an attention backend."""
+    config, window = build.config, build.config.windows[layer]
+    heads, dim, dtype = config.num_kv_heads, config.head_dim, str(build.kv_dtype).removeprefix("torch.")
+    kv: KVSpec = Paged(heads, dim, dim, dtype) if window is None else Windowed(heads, dim, dim, dtype, window)
+    return AttentionNeed(kv, query_heads=config.num_heads, scale=dim**-0.5, query_dtype=build.dtype_name)

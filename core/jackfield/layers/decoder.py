@@ -1,0 +1,34 @@
+"""A pre-norm decoder layer. Each residual addition is joined with the norm that follows it."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from jackfield.layers.attention import Attention
+from jackfield.layers.mlp import MLP
+from jackfield.layers.norm import RMSNorm
+from jackfield.models.interface import Build, StepInputs
+from jackfield_platforms.attention import Rope
+
+
+class DecoderLayer(nn.Module):
+    """Attention, then the feed-forward block. `partial` is what the layer before added last, not yet reduced or added."""
+
+    def __init__(self, build: Build, layer: int, attention: Attention) -> None:
+        super().__init__()
+        name, size = f"model.layers.{layer}", build.config.hidden_size
+        self.input_layernorm = RMSNorm(build, f"{name}.input_layernorm", size)
+        self.self_attn = attention
+        self.post_attention_layernorm = RMSNorm(build, f"{name}.post_attention_layernorm", size)
+        self.mlp = MLP(build, layer)
+
+    def forward(
+        self, partial: Tensor | None, residual: Tensor, step: StepInputs, rope: Rope
+    ) -> tuple[Tensor, Tensor]:
+        """(partial, residual), both `[tokens, hidden]`, to the same after this layer."""
+        if partial is None:
+            x = self.input_layernorm(residual)
+        else:
+            x, residual = self.input_layernorm.add(partial, residual)
+        x, residual = self.post_attention_layernorm.add(self.self_attn(x, step, rope), residual)
+        return self.mlp(x), residual

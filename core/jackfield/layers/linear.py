@@ -1,0 +1,59 @@
+"""A linear layer: a weight format on one side, a device's way of multiplying on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from jackfield.layers.packable import Packable
+from jackfield.models.interface import Build
+from jackfield_platforms.linear import Encoding, LinearOp, LinearSpec, Packed, ParamSpec
+from jackfield_platforms.refusal import Choice, Refused, choose
+
+
+class Linear(Packable):
+    """`x @ weight.T + bias`, `[tokens, in]` to `[tokens, out]`; a row-sharded layer returns its rank's partial sum.
+
+    `parts` names the projections that are fused here and that a checkpoint may hold one by one, in the order of
+    `spec.out_sizes`. `choice` says which op serves and why better ones refused; it is None until the weight is there.
+    """
+
+    choice: Choice[LinearOp] | None
+    packed: Packed
+
+    def __init__(
+        self, build: Build, spec: LinearSpec, *, parts: tuple[str, ...] = (), alias: str | None = None
+    ) -> None:
+        shares = dict(zip(parts, spec.out_sizes, strict=True)) if parts else None
+        super().__init__(spec.name, parts=shares, alias=alias)
+        self.spec, self.method, self.candidates = spec, build.quant(spec.name), build.linear_ops
+        reason = self.method.rejects(spec, build.capabilities)
+        if reason is not None:
+            raise Refused(f"Weight format {self.method.name!r} cannot serve {spec.name}: {reason}")
+        self.choice = None
+
+    def params(self) -> Mapping[str, ParamSpec]:
+        return self.method.params(self.spec)
+
+    def pack(self, params: dict[str, Tensor]) -> None:
+        encoded = self.method.encode(params, self.spec)
+        self.choice = choose(
+            f"linear layer {self.name} ({_described(encoded.encoding)} weights, {self.spec.dtype} activations)",
+            self.candidates,
+            lambda op: op.rejects(encoded.encoding, self.spec),
+            lambda op: op.name,
+        )
+        self._apply, self._rows = self.choice.taken.apply, self.choice.taken.rows
+        self.packed = self.choice.taken.pack(encoded)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._apply(x, self.packed)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Rows of the weight, `[len(ids), in]`: a tied embedding."""
+        return self._rows(self.packed, ids)
+
+
+def _described(encoding: Encoding) -> str:
+    return f"{encoding.bits}-bit {encoding.kind}"

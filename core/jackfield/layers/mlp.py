@@ -1,0 +1,28 @@
+"""The gated feed-forward block (SwiGLU; Shazeer, 2020)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from jackfield.layers.linear import Linear
+from jackfield.models.interface import Build
+from jackfield_platforms.linear import LinearSpec
+
+
+class MLP(nn.Module):
+    """`down(silu(gate(x)) * up(x))`, gate and up as one product; a partial sum where the model is sharded."""
+
+    def __init__(self, build: Build, layer: int) -> None:
+        super().__init__()
+        config, name = build.config, f"model.layers.{layer}.mlp"
+        dtype, bias = build.dtype_name, config.mlp_bias
+        hidden, inner = config.hidden_size, config.intermediate_size
+        gate_up = LinearSpec(f"{name}.gate_up_proj", hidden, (inner, inner), dtype, bias, shard="column")
+        down = LinearSpec(f"{name}.down_proj", inner, (hidden,), dtype, bias, shard="row")
+        self.gate_up_proj = Linear(build, gate_up, parts=("gate_proj", "up_proj"))
+        self.down_proj = Linear(build, down)
+        self.silu_mul = build.ops.silu_mul
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down_proj(self.silu_mul(self.gate_up_proj(x)))
+        return out

@@ -1,0 +1,152 @@
+"""Offline use: prompts in, answers out, in this process."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.progress import Progress
+
+from jackfield.config.options import EngineOptions
+from jackfield.frontend.engine_client import InProcessEngine
+from jackfield.frontend.messages import Message, plain_messages
+from jackfield.frontend.processor import OutputProcessor, RequestState
+from jackfield.frontend.prompt import Prompt, parse_prompts
+from jackfield.frontend.requests import RequestBuilder
+from jackfield.frontend.tokenizer import Tokenizer
+from jackfield.option_names import check_option_names
+from jackfield.outputs import GenerationError, RequestOutput
+from jackfield.sampling_params import SamplingParams
+
+SamplingChoice = SamplingParams | Sequence[SamplingParams] | None
+
+
+class LLM:
+    """A model and its engine. Options are those of `EngineOptions`, by name: `LLM("folder", max_model_len=2048)`.
+
+    Raises TypeError for an option that does not exist.
+    """
+
+    def __init__(self, model: str | None = None, **options: Any) -> None:
+        check_option_names("LLM", options, EngineOptions.__struct_fields__)
+        from jackfield.engine.build import build_engine  # here, since it takes torch
+
+        resolved = EngineOptions(model=model, **options)
+        engine = build_engine(resolved)
+        self._attach(engine, Tokenizer.load(engine.model.tokenizer), resolved.seed)
+
+    @classmethod
+    def from_engine(cls, engine: InProcessEngine, tokenizer: Tokenizer, *, seed: int = 0) -> LLM:
+        """Use an engine that was built elsewhere."""
+        llm = cls.__new__(cls)
+        llm._attach(engine, tokenizer, seed)
+        return llm
+
+    def _attach(self, engine: InProcessEngine, tokenizer: Tokenizer, seed: int) -> None:
+        self.engine = engine
+        self._builder = RequestBuilder(tokenizer, engine.model, seed)
+        self._processor = OutputProcessor()
+        self._ids = itertools.count()
+
+    def generate(
+        self,
+        prompts: Any,
+        sampling_params: SamplingChoice = None,
+        *,
+        use_tqdm: bool = True,
+        priority: Sequence[int] | None = None,
+    ) -> list[RequestOutput]:
+        """Answer every prompt, in the order given.
+
+        `prompts` is a string, {"prompt": ...}, {"prompt_token_ids": [...]}, a list of token ids, or a list of these.
+        `sampling_params` is one for all or one a prompt; None: the model's own. Raises FieldError (a ValueError) for a
+        bad request before anything runs, GenerationError when the engine failed some.
+        """
+        return self._run(parse_prompts(prompts), sampling_params, use_tqdm=use_tqdm, priority=priority)
+
+    def chat(
+        self,
+        messages: Sequence[Any],
+        sampling_params: SamplingChoice = None,
+        *,
+        use_tqdm: bool = True,
+        add_generation_prompt: bool = True,
+        chat_template: str | None = None,
+        tools: list[Any] | None = None,
+        chat_template_kwargs: dict[str, Any] | None = None,
+    ) -> list[RequestOutput]:
+        """Answer one conversation (a list of {"role": ..., "content": ...}) or a list of conversations.
+
+        `chat_template` is Jinja text that replaces the model's own; it gets `tools` and `chat_template_kwargs`.
+        """
+        conversations = [messages] if messages and isinstance(messages[0], Mapping) else messages
+        options = {"add_generation_prompt": add_generation_prompt, "chat_template": chat_template, "tools": tools}
+        options.update(chat_template_kwargs or {})
+        prompts = [self._chat_prompt(conversation, options) for conversation in conversations]
+        return self._run(prompts, sampling_params, use_tqdm=use_tqdm, priority=None)
+
+    def get_tokenizer(self) -> Any:
+        """The Hugging Face tokenizer."""
+        return self._builder.tokenizer.hf
+
+    def get_default_sampling_params(self) -> SamplingParams:
+        """What the model's authors recommend, where they said so."""
+        return SamplingParams(**self.engine.model.default_sampling)
+
+    def _chat_prompt(self, conversation: Sequence[Message], options: dict[str, Any]) -> Prompt:
+        return Prompt(
+            text=self._builder.tokenizer.render_chat(plain_messages(conversation), **options), add_special_tokens=False
+        )
+
+    def _run(
+        self, prompts: list[Prompt], choice: SamplingChoice, *, use_tqdm: bool, priority: Sequence[int] | None
+    ) -> list[RequestOutput]:
+        samplings = self._one_each("sampling_params", choice or self.get_default_sampling_params(), len(prompts))
+        priorities = self._one_each("priority", 0 if priority is None else priority, len(prompts))
+        states = [
+            self._state(prompt, sampling, each)
+            for prompt, sampling, each in zip(prompts, samplings, priorities, strict=True)
+        ]
+        with Progress(disable=not use_tqdm, transient=True) as progress:
+            bar = progress.add_task("Answering", total=len(states))
+            self._drive(states, lambda num_done: progress.advance(bar, num_done))
+        outputs = [state.output() for state in states]
+        errors = {state.request.id: state.error for state in states if state.error is not None}
+        if errors:
+            raise GenerationError(errors, outputs)
+        return outputs
+
+    def _state(self, prompt: Prompt, sampling: SamplingParams, priority: int) -> RequestState:
+        ids = self._builder.tokenize(prompt)
+        request = self._builder.build(str(next(self._ids)), prompt, ids, sampling, priority=priority)
+        return RequestState(request, self._builder)
+
+    def _drive(self, states: list[RequestState], advance: Callable[[int], None]) -> None:
+        try:
+            for state in states:
+                self._processor.add(state)
+                for request in state.request.sequences:
+                    self.engine.add(request)
+            num_left = len(states)
+            while num_left:
+                assert self.engine.has_work, "the engine lost a request"
+                updated, aborts = self._processor.process(self.engine.step())
+                for id in aborts:
+                    self.engine.abort(id)
+                num_done = sum(state.num_unfinished == 0 for state in updated)
+                num_left -= num_done
+                advance(num_done)
+        except BaseException:  # Ctrl-C too: the next call must find an engine without our sequences
+            for state in states:
+                for id in self._processor.remove(state):
+                    self.engine.abort(id)
+            raise
+
+    @staticmethod
+    def _one_each(field: str, values: Any, count: int) -> list[Any]:
+        if not isinstance(values, Sequence):
+            return [values] * count
+        if len(values) != count:
+            raise ValueError(f"{field} must be one for all or one a prompt: {count} prompts, {len(values)} given")
+        return list(values)

@@ -1,0 +1,126 @@
+"""The tensors of a safetensors checkpoint, in the order in which they lie in its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+INDEX = "model.safetensors.index.json"
+_CHUNK_BYTES = 64 * 2**20
+_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+class LoadError(ValueError):
+    """A checkpoint cannot be loaded. The message names files and tensors, what was wanted and what was found."""
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """One tensor on disk. `dtype` is safetensors' code: BF16, F32, …"""
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def is_float(self) -> bool:
+        """Whether its numbers are plain floats that torch can convert."""
+        return self.dtype in _FLOATS
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one step along the first dimension."""
+        item = _FLOATS[self.dtype].itemsize if self.is_float else 1
+        return item * int(torch.Size(self.shape[1:]).numel())
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all its numbers."""
+        return self.row_bytes * (self.shape[0] if self.shape else 1)
+
+
+class Checkpoint:
+    """`tensors[name]`, file after file, in the order of their offsets."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tensors: dict[str, Stored] = {}
+        for file in _files(folder):
+            self._add(file)
+        self._check_index()
+
+    def chunks(self, name: str) -> Iterator[tuple[int, Tensor]]:
+        """(first row, rows) of a tensor, a few megabytes at a time; copy them out before asking for the next.
+
+        The file is mapped anew for each chunk: mapped pages count as resident memory until they are unmapped.
+        """
+        stored = self.tensors[name]
+        if not stored.shape:
+            raise LoadError(f"{stored.file.name}: {name} is a single number; wanted at least one dimension")
+        rows = max(1, _CHUNK_BYTES // max(1, stored.row_bytes))
+        for first in range(0, stored.shape[0], rows):
+            with safe_open(stored.file, framework="pt") as file:
+                yield first, file.get_slice(name)[first : first + rows]
+
+    def equal(self, one: str, other: str) -> bool:
+        """Whether two tensors hold the same numbers."""
+        if self.tensors[one].shape != self.tensors[other].shape or self.tensors[one].dtype != self.tensors[other].dtype:
+            return False
+        pairs = zip(self.chunks(one), self.chunks(other), strict=True)
+        return all(torch.equal(a, b) for (_, a), (_, b) in pairs)
+
+    def _add(self, file: Path) -> None:
+        try:
+            with safe_open(file, framework="pt") as opened:
+                for name in opened.offset_keys():
+                    if name in self.tensors:
+                        raise LoadError(f"{name} is both in {self.tensors[name].file.name} and in {file.name}")
+                    part = opened.get_slice(name)
+                    self.tensors[name] = Stored(file, tuple(part.get_shape()), part.get_dtype())
+        except SafetensorError as error:
+            raise LoadError(f"{file} is not a complete safetensors file: {error}") from None
+
+    def _check_index(self) -> None:
+        index = self.folder / INDEX
+        if index.is_file():
+            missing = [name for name in _weight_map(index) if name not in self.tensors]
+            if missing:
+                raise LoadError(f"{index} lists tensors that its files do not hold: {listed(missing)}")
+
+
+def _files(folder: Path) -> list[Path]:
+    index = folder / INDEX
+    if index.is_file():
+        files = [folder / name for name in sorted(set(_weight_map(index).values()))]
+        absent = [file.name for file in files if not file.is_file()]
+        if absent:
+            raise LoadError(f"{index} lists files that are not there: {listed(absent)}. Download them again")
+        return files
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    found = sorted(file.name for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
+    raise LoadError(
+        f"Wanted model.safetensors or {INDEX} in {folder}; found {listed(found) if found else 'no weights'}. "
+        "Only safetensors are loaded (a pickle may run code): convert other formats first"
+    )
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(index.read_bytes(), type=_Index).weight_map
+    except msgspec.DecodeError as error:
+        raise LoadError(f"{index} is no index of safetensors files: {error}") from None
+
+
+class _Index(msgspec.Struct):
+    weight_map: dict[str, str]
+
+
+def listed(names: list[str], most: int = 8) -> str:
+    """Names for a message; a long list is cut, and says so."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

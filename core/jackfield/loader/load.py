@@ -1,0 +1,79 @@
+"""Filling a model from a checkpoint, each module packed as soon as its last tensor has arrived."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from jackfield.config.model_config import ModelConfig
+from jackfield.layers.packable import Packable
+from jackfield.loader.checkpoint import Checkpoint
+from jackfield.loader.placement import Target, place
+from jackfield.loader.progress import Progress
+from jackfield.models.interface import Build, Model
+from jackfield.models.registry import ModelRegistry
+from jackfield_platforms.linear import torch_dtype
+
+
+def load_model(
+    config: ModelConfig, build: Build, path: Path, *, progress: bool = True, registry: ModelRegistry | None = None
+) -> Model:
+    """The model of `config` with the weights of the folder at `path`, converted to `build.dtype`, on `build.device`.
+
+    Peak memory is what the packed model takes, plus its largest module. `progress` draws a bar where stderr is a terminal.
+    LoadError names every tensor that is missing, surplus, or of a wrong shape; nothing is read before all fit.
+    """
+    model = empty_model(config, build, registry)
+    checkpoint = Checkpoint(path)
+    targets = place(packables(model), checkpoint, config.architecture)
+    filler = Filler(targets.values(), build.device)
+    with Progress(sum(checkpoint.tensors[name].num_bytes for name in targets), shown=progress) as bar:
+        for name, target in targets.items():
+            for row, chunk in checkpoint.chunks(name):
+                filler.write(target, row, chunk)
+                bar.advance(chunk.nbytes)
+                del chunk  # a view of the mapped file
+            filler.finish(target)
+    return model
+
+
+def empty_model(config: ModelConfig, build: Build, registry: ModelRegistry | None = None) -> Model:
+    """The model without weights."""
+    return (registry or ModelRegistry()).model_class(config.architecture)(build).eval()
+
+
+def packables(model: Model) -> list[Packable]:
+    """The modules that hold weights, in the model's own order."""
+    return [module for module in model.modules() if isinstance(module, Packable)]
+
+
+class Filler:
+    """Owns the tensors of modules that are not complete yet."""
+
+    def __init__(self, targets: Iterable[Target], device: torch.device) -> None:
+        self.device = device
+        self.missing = Counter(target.module for target in targets)
+        self.params: dict[Packable, dict[str, Tensor]] = {}
+
+    def write(self, target: Target, row: int, chunk: Tensor) -> None:
+        """Copy rows `row : row + len(chunk)` of a stored tensor to their place."""
+        whole = self._param(target)
+        place = whole.narrow(target.out_dim, target.first, target.shape[target.out_dim])
+        place[row : row + chunk.shape[0]].copy_(chunk)
+
+    def finish(self, target: Target) -> None:
+        """One stored tensor is all there; pack its module if it was the last."""
+        self.missing[target.module] -= 1
+        if self.missing[target.module] == 0:
+            target.module.pack(self.params.pop(target.module))
+
+    def _param(self, target: Target) -> Tensor:
+        params = self.params.setdefault(target.module, {})
+        if target.param not in params:
+            spec = target.module.params()[target.param]
+            params[target.param] = torch.empty(spec.shape, dtype=torch_dtype(spec.dtype), device=self.device)
+        return params[target.param]

@@ -1,0 +1,1 @@
+"""Model families, written on the shared layers of `jackfield.layers`."""

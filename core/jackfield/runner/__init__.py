@@ -1,0 +1,1 @@
+"""The one model runner for every device, and the sampler."""

@@ -1,0 +1,91 @@
+"""Layers that keep the same kind of keys and values share a group: one backend, one block table, one plan a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+from jackfield.config.json_fields import ConfigError
+from jackfield_platforms.attention import AttentionBackend, AttentionNeed, LayerKV, Rope
+from jackfield_platforms.kv import Windowed
+from jackfield_platforms.ops import Ops
+from jackfield_platforms.refusal import Choice, choose
+
+Backend = AttentionBackend[Any]
+
+
+class AttentionGroup(msgspec.Struct, frozen=True):
+    """One KV group: its layers (places in `Model.attention_needs()`), its backend and why better ones refused."""
+
+    need: AttentionNeed
+    layers: tuple[int, ...]
+    backend: Backend
+    refusals: tuple[tuple[str, str], ...]
+
+    @property
+    def window(self) -> int | None:
+        """Tokens that a layer looks back at, or None: all."""
+        return self.need.kv.window if isinstance(self.need.kv, Windowed) else None
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes that one block takes in all layers of the group."""
+        return len(self.layers) * self.backend.block_bytes(self.need.kv, self.backend.block_size)
+
+
+def make_groups(
+    needs: Sequence[AttentionNeed], backends: Sequence[type[Backend]], block_size: int | None, *, device: torch.device, ops: Ops
+) -> tuple[AttentionGroup, ...]:
+    """Group equal needs, full attention first, and choose a backend for each; Refused tells why when none can serve."""
+    layers: dict[AttentionNeed, list[int]] = {}
+    for layer, need in enumerate(needs):
+        layers.setdefault(need, []).append(layer)
+    groups = []
+    for need, members in sorted(layers.items(), key=lambda item: isinstance(item[0].kv, Windowed)):
+        choice = _choose(need, backends)
+        size = _block_size(choice.taken, block_size)
+        backend = choice.taken(need, size, device=device, ops=ops)
+        groups.append(AttentionGroup(need, tuple(members), backend, choice.refusals))
+    return tuple(groups)
+
+
+def _choose(need: AttentionNeed, backends: Sequence[type[Backend]]) -> Choice[type[Backend]]:
+    return choose(f"attention ({need})", backends, lambda backend: backend.rejects(need), lambda backend: backend.name)
+
+
+def _block_size(backend: type[Backend], wanted: int | None) -> int:
+    if wanted is None:
+        return backend.block_sizes[0]
+    if wanted not in backend.block_sizes:
+        sizes = ", ".join(map(str, sorted(backend.block_sizes)))
+        raise ConfigError(f"block_size must be one of {sizes} with attention backend {backend.name!r}; got {wanted}")
+    return wanted
+
+
+class PagedAttention:
+    """The `attend` of every step: finds a layer's group and cache, and runs the backend with the group's plan."""
+
+    def __init__(self, groups: Sequence[AttentionGroup], num_blocks: Sequence[int]) -> None:
+        self._layers: dict[int, tuple[Backend, LayerKV, int]] = {}
+        for index, (group, blocks) in enumerate(zip(groups, num_blocks, strict=True)):
+            for layer in group.layers:
+                self._layers[layer] = (group.backend, LayerKV(group.backend.allocate(blocks)), index)
+
+    def bind(self, plans: Sequence[Any]) -> BoundAttention:
+        """Attention with the plans of one launch, one a group."""
+        return BoundAttention(self._layers, plans)
+
+
+class BoundAttention:
+    """`Attend` for one launch."""
+
+    def __init__(self, layers: dict[int, tuple[Backend, LayerKV, int]], plans: Sequence[Any]) -> None:
+        self._layers, self._plans = layers, plans
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rope: Rope | None) -> Tensor:
+        backend, layer_kv, group = self._layers[layer]
+        return backend.run(q, k, v, layer_kv, self._plans[group], rope)

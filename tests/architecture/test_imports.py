@@ -1,0 +1,60 @@
+"""Who may import whom, and what an import brings along."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+BASE = ["torch", "numpy", "pluggy", "msgspec"]
+IMPORT = """
+import importlib, json, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(json.dumps(list(sys.modules)))
+"""
+
+
+def loaded_by(*modules):
+    """Top-level names that a fresh interpreter holds after importing `modules`."""
+    done = subprocess.run([sys.executable, "-c", IMPORT, *modules], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in json.loads(done.stdout)}
+
+
+def names_of(dist):
+    relative = (module.path.relative_to(dist.folder).with_suffix("") for module in dist.modules)
+    return [".".join(path.parts).removesuffix(".__init__") for path in relative]
+
+
+def test_the_contracts_hold(root):
+    code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--no-cache"], capture_output=True, text=True, cwd=root, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["jackfield-platforms", "jackfield-attention", "jackfield-quantization"])
+def test_the_sdk_loads_nothing_heavier_than_torch(dists, name):
+    allowed = loaded_by(*BASE) | {"jackfield_platforms", dists[name].package.name} | sys.stdlib_module_names
+    assert loaded_by(*BASE, *names_of(dists[name])) <= allowed
+
+
+def test_probing_and_selecting_load_no_framework(dists):
+    light = {f"jackfield_platforms.{name}" for name in ("asking", "discovery", "launching", "probe", "selection")}
+    assert light <= set(names_of(dists["jackfield-platforms"]))
+    assert not loaded_by(*light) & {"torch", "numpy", "transformers"}
+
+
+def test_our_probes_load_no_framework(dists):
+    points = [dist.project.get("entry-points", {}).get("jackfield.probes", {}) for dist in dists.values()]
+    probes = [module for point in points for module in point.values()]
+    assert probes
+    assert not loaded_by(*probes) & {"torch", "numpy", "transformers"}
+
+
+def test_torch_would_be_noticed():
+    assert "torch" in loaded_by("jackfield_platforms.platform")

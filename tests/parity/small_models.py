@@ -1,0 +1,100 @@
+"""Small random checkpoints whose greedy answers wander, and the answers that Hugging Face gives for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+VOCAB = 997
+NEW_TOKENS = 64
+PROMPT_LENGTHS = (1, 2, 17, 48, 130, 256, 411, 600)
+
+_SIZES = {
+    "vocab_size": VOCAB, "hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 3, "num_attention_heads": 6,
+    "num_key_value_heads": 2, "max_position_embeddings": 1024, "bos_token_id": None, "eos_token_id": None, "pad_token_id": 0,
+}  # fmt: skip
+_LLAMA3_ROPE = {
+    "rope_type": "llama3", "rope_theta": 10_000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 256,
+}  # fmt: skip
+
+
+class SmallModel(msgspec.Struct, frozen=True):
+    """A checkpoint on disk, its Hugging Face twin in float32, prompts, and the twin's greedy answers."""
+
+    name: str
+    path: Path
+    twin: Any
+    prompts: list[list[int]]
+    answers: list[list[int]]
+
+
+def make(name: str, folder: Path) -> SmallModel:
+    """Write the checkpoint of `name` (llama, qwen3, qwen3-hybrid) and answer the prompts one at a time."""
+    twin = _scaled(_architecture(name), seed=len(name)).eval()
+    twin.save_pretrained(folder)
+    rng = np.random.default_rng(17)
+    prompts = [rng.integers(1, VOCAB, length).tolist() for length in PROMPT_LENGTHS]
+    return SmallModel(name, folder, twin, prompts, [generate(twin, prompt) for prompt in prompts])
+
+
+def generate(twin: Any, prompt: list[int]) -> list[int]:
+    """Greedy tokens of the twin for one prompt."""
+    ids = torch.tensor([prompt])
+    mask = torch.ones_like(ids)
+    with torch.inference_mode():
+        out = twin.generate(ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False)
+    answer: list[int] = out[0, len(prompt) :].tolist()
+    return answer
+
+
+def generate_with_mask(twin: Any, prompt: list[int], count: int, diagonal: int) -> list[int]:
+    """Greedy tokens when token i sees tokens up to i + `diagonal`, recomputed whole for every token; the first sees itself."""
+    ids = list(prompt)
+    with torch.inference_mode():
+        for _ in range(count):
+            size = len(ids)
+            seen = torch.ones(size, size, dtype=torch.bool).tril(diagonal)
+            seen[0, 0] = True
+            bias = torch.zeros(size, size).masked_fill(~seen, torch.finfo(torch.float32).min)
+            logits = twin(torch.tensor([ids]), attention_mask=bias[None, None], use_cache=False).logits
+            ids.append(int(logits[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+def float64_gap(twin: Any, tokens: list[int]) -> float:
+    """The distance between the two likeliest next tokens after `tokens`, in float64."""
+    wide = type(twin)(twin.config).double()
+    wide.load_state_dict(twin.state_dict())
+    with torch.inference_mode():
+        top = wide(torch.tensor([tokens])).logits[0, -1].topk(2).values
+    return float(top[0] - top[1])
+
+
+def _architecture(name: str) -> Any:
+    if name == "llama":
+        return LlamaForCausalLM(LlamaConfig(**_SIZES, rope_parameters=_LLAMA3_ROPE, tie_word_embeddings=False))
+    rope = {"rope_type": "default", "rope_theta": 10_000.0}
+    window: dict[str, Any] = {}
+    if name == "qwen3-hybrid":
+        kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+        window = {"use_sliding_window": True, "sliding_window": 40, "layer_types": kinds}
+    return Qwen3ForCausalLM(Qwen3Config(**_SIZES, head_dim=24, rope_parameters=rope, tie_word_embeddings=True, **window))
+
+
+def _scaled(model: Any, seed: int) -> Any:
+    """Random weights, wide enough that attention decides and answers do not fall into short loops."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() == 1:
+                weight.copy_(1 + 0.1 * torch.randn(weight.shape, generator=generator))
+            else:
+                gain = 3.0 if "q_proj" in name or "k_proj" in name else 1.5
+                weight.copy_(torch.randn(weight.shape, generator=generator) * gain * weight.shape[-1] ** -0.5)
+    return model

@@ -1,0 +1,137 @@
+"""A random step over a poisoned paged cache, and what the dense oracle says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from jackfield_attention.dense import dense_attention
+from jackfield_platforms.attention import AttentionBackend, AttentionNeed, LayerKV, Layout
+from jackfield_platforms.bucket import Bucket
+from jackfield_platforms.kv import Paged, Windowed
+from jackfield_platforms.linear import torch_dtype
+from jackfield_platforms.ops import OpSpec, OpTable, resolve
+from torch import Tensor
+
+NAN = float("nan")
+
+
+def a_need(**changes: Any) -> AttentionNeed:
+    """Four query heads on two kv heads of 16, float32, unless changed."""
+    fields = {"kv_heads": 2, "k_dim": 16, "v_dim": 16, "dtype": "float32"}
+    fields |= {name: changes.pop(name) for name in tuple(changes) if name in fields}
+    window = changes.pop("window", None)
+    kv = Paged(**fields) if window is None else Windowed(**fields, window=window)
+    heads = changes.pop("query_heads", 4)
+    return AttentionNeed(kv, heads, changes.pop("scale", 0.3), query_dtype=changes.pop("query_dtype", kv.dtype), **changes)
+
+
+@dataclass
+class Scene:
+    """Rows (kv_len, query_len) in shuffled blocks; whatever no token of the past wrote, the null block included, is NaN."""
+
+    need: AttentionNeed
+    backend: AttentionBackend[Any]
+    layer: LayerKV
+    layout: Layout
+    q: Tensor
+    k: Tensor  # of the step's tokens
+    v: Tensor
+    keys: list[Tensor]  # of all tokens, a row each, as the cache rounds them
+    values: list[Tensor]
+
+    def bucket(self, **changes: Any) -> Bucket:
+        sizes = {"phase": "mixed", "num_rows": self.layout.num_rows, "num_tokens": self.q.shape[0], **changes}
+        return Bucket(**sizes)
+
+    def run(self, bucket: Bucket | None = None) -> Tensor:
+        bucket = bucket or self.bucket()
+        plan = self.backend.blank(bucket)
+        self.backend.plan(self.layout, bucket, plan)
+        return self.backend.run(self.q, self.k, self.v, self.layer, plan)
+
+    def expected(self) -> list[Tensor | None]:
+        """Outputs of each row in float64; None for padding rows."""
+        start = self.layout.query_start.tolist()
+        return [
+            dense_attention(self.q[a:b].double(), k, v, self.need, self.layer.sinks) if len(k) else None
+            for a, b, k, v in zip(start[:-1], start[1:], self.keys, self.values, strict=True)
+        ]
+
+    def check(self, out: Tensor, tolerance: float = 2e-6) -> None:
+        """Every element of every real row, relative to the largest value."""
+        assert out.dtype == self.q.dtype
+        start = self.layout.query_start.tolist()
+        for row, expected in enumerate(self.expected()):
+            if expected is not None:
+                got = out[start[row] : start[row + 1]].double()
+                error = (got - expected).abs().max() / max(1.0, float(expected.abs().max()))
+                assert error <= tolerance, f"row {row} of {self.layout.kv_len.tolist()}: error {error:.2e}"
+
+
+def _store(cache: Any, block: Tensor, offset: Tensor, k: Tensor, v: Tensor) -> None:
+    cache.k[block, :, offset] = k
+    cache.v[block, :, offset] = v
+
+
+def make_scene(
+    backend: type[AttentionBackend[Any]],
+    rows: list[tuple[int, int]],
+    need: AttentionNeed,
+    *,
+    block_size: int = 8,
+    seed: int = 0,
+    padding: int = 0,
+) -> Scene:
+    """A scene of `rows`; `padding` more tokens belong to no row and hold NaN."""
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    device = torch.device("cpu")
+    made = backend(need, block_size, device=device, ops=resolve(OpTable(), OpSpec(need.query_dtype)))
+    counts = [-(-kv_len // block_size) for kv_len, _ in rows]
+    num_blocks = sum(counts) + 5
+    cache = made.allocate(num_blocks)
+    cache.k.fill_(NAN), cache.v.fill_(NAN)
+    ids = rng.permutation(np.arange(1, num_blocks)).astype(np.int32)
+    table = rng.choice(ids, (len(rows), max([*counts, 1]) + 2)).astype(np.int32)  # stale past a row's own blocks
+    dtype, kv_dtype = torch_dtype(need.query_dtype), torch_dtype(need.kv.dtype)
+
+    def draw(tokens: int, heads: int, dim: int) -> Tensor:
+        return torch.randn(tokens, heads, dim, generator=generator).to(kv_dtype)
+
+    keys = [draw(kv_len, need.kv.kv_heads, need.kv.k_dim) for kv_len, _ in rows]
+    values = [draw(kv_len, need.kv.kv_heads, need.kv.v_dim) for kv_len, _ in rows]
+    fresh_k, fresh_v = [], []
+    for row, (kv_len, query_len) in enumerate(rows):
+        table[row, : counts[row]], ids = ids[: counts[row]], ids[counts[row] :]
+        past = np.arange(max(kv_len - query_len, 0))
+        block, offset = torch.from_numpy(table[row, past // block_size]).long(), torch.from_numpy(past % block_size)
+        _store(cache, block, offset, keys[row][: len(past)], values[row][: len(past)])
+        missing = 0 if kv_len else query_len  # tokens of a padding row
+        fresh_k += [keys[row][len(past) :], torch.full((missing, *keys[row].shape[1:]), NAN)]
+        fresh_v += [values[row][len(past) :], torch.full((missing, *values[row].shape[1:]), NAN)]
+    num_tokens = sum(query_len for _, query_len in rows)
+    q = torch.randn(num_tokens + padding, need.query_heads, need.kv.k_dim, generator=generator).to(dtype)
+    q[num_tokens:] = NAN
+    k = torch.cat([*fresh_k, torch.full((padding, *keys[0].shape[1:]), NAN)]).to(dtype)
+    v = torch.cat([*fresh_v, torch.full((padding, *values[0].shape[1:]), NAN)]).to(dtype)
+    lengths = np.array(rows, np.int32)
+    start = np.concatenate(([0], np.cumsum(lengths[:, 1]))).astype(np.int32)
+    layout = Layout(len(rows), num_tokens, start, lengths[:, 0].copy(), table)
+    sinks = torch.randn(need.query_heads, generator=generator) if need.sinks else None
+    return Scene(need, made, LayerKV(cache, sinks), layout, q, k, v, keys, values)
+
+
+@pytest.fixture
+def scene() -> Callable[..., Scene]:
+    """`scene(backend, rows, need, ...)`."""
+    return make_scene
+
+
+@pytest.fixture
+def need() -> Callable[..., AttentionNeed]:
+    """`need(window=…, soft_cap=…, …)`."""
+    return a_need

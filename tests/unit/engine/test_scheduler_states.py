@@ -1,0 +1,371 @@
+"""Random histories of add, schedule, commit, fail, abort, preempt against a device that knows what blocks must hold."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import ClassVar
+from zlib import crc32
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from jackfield.engine.messages import EngineOutput, EngineRequest
+from jackfield.engine.scheduler import Scheduler
+from jackfield.engine.scheduler_config import KVGroup, SchedulerConfig
+from jackfield.engine.sequence import Phase
+from jackfield.engine.step import SAMPLED_LAST, Step, StepResult
+from jackfield.sampling_params import SamplingParams
+from jackfield_platforms.capabilities import SchedulingRules
+
+VOCABULARY, STOP = 7, 6
+MAX_MODEL_LEN = 44
+SALTS = ("", "other")
+
+
+def history_hash(tokens: list[int]) -> int:
+    """What a block must hold for the last of `tokens`: keys and values depend on the whole history."""
+    return crc32(np.array(tokens, np.int32).tobytes())
+
+
+def next_token(tokens: list[int]) -> int:
+    """What the modelled device samples after `tokens`."""
+    return history_hash([*tokens, 1]) % VOCABULARY
+
+
+def answer(request: EngineRequest) -> tuple[list[int], str]:
+    """The whole answer to a request and why it ends, from the definition."""
+    tokens, sampling = list(request.prompt_token_ids), request.sampling
+    most = min(len(tokens) + (sampling.max_tokens or MAX_MODEL_LEN), MAX_MODEL_LEN)
+    start = len(tokens)
+    while True:
+        tokens.append(next_token(tokens))
+        if tokens[-1] in request.stop_token_ids and len(tokens) - start >= sampling.min_tokens:
+            return tokens[start:], "stop"
+        if len(tokens) == most:
+            return tokens[start:], "length"
+
+
+class ModelledDevice:
+    """Runs steps as they are launched, over blocks that remember the history each of their tokens was computed from."""
+
+    def __init__(self, config: SchedulerConfig) -> None:
+        self.config = config
+        rng = np.random.default_rng(0)  # stale tables point anywhere until they are written
+        self.tables = [rng.integers(0, g.num_blocks, (config.max_num_seqs, MAX_MODEL_LEN)) for g in config.groups]
+        self.contents: list[dict[tuple[int, int], tuple[int, int]]] = [{} for _ in config.groups]  # (hash, step id)
+        self.histories: dict[int, list[int]] = {}  # by slot
+        self.limits: dict[int, int] = {}  # by slot
+        self.tenants = Counter[int]()  # Starts by slot
+        self.in_use: deque[dict[tuple[int, int], set[tuple[int, int]]]] = deque()  # by step: (group, block) to tenants
+        self.ids: deque[int] = deque()  # of the steps in flight
+
+    def launch(self, step: Step) -> StepResult:
+        for start in step.starts:
+            self.tenants[start.slot] += 1
+            most = start.prompt_len + (start.sampling.max_tokens or MAX_MODEL_LEN)
+            self.limits[start.slot] = min(most, MAX_MODEL_LEN)
+            self.histories[start.slot] = np.frombuffer(start.tokens, np.int32).tolist()
+        for table, update in zip(self.tables, step.tables, strict=True):
+            table[update.slots, update.positions] = update.blocks
+        self._check_hits(step)
+        self.in_use.append({})
+        self.ids.append(step.id)
+        sampled, ends = [], np.cumsum(step.num_new)
+        for row in range(step.num_rows):
+            slot, computed, new = int(step.slots[row]), int(step.num_computed[row]), int(step.num_new[row])
+            self._check_tokens(slot, computed, step.tokens[ends[row] - new : ends[row]].tolist())
+            for position in range(computed, computed + new):
+                self._compute(slot, position, step.id)
+            if step.samples[row]:
+                history = self.histories[slot]
+                assert computed + new == len(history), "sampled from the middle of a sequence"
+                assert len(history) < self.limits[slot], "sampled past max_tokens or max_model_len"
+                history.append(next_token(history))
+                sampled.append(history[-1])
+        return StepResult(np.array(sampled, np.int32))
+
+    def complete(self, *, failed: bool = False) -> None:
+        self.in_use.popleft()
+        done = self.ids.popleft()
+        for contents in self.contents if failed else ():
+            for place in [place for place, (_, writer) in contents.items() if writer == done]:
+                contents[place] = (-1, done)  # who knows what a failed step wrote
+
+    def _check_hits(self, step: Step) -> None:
+        """What a sequence starts with was computed by steps that are done, not by one that may yet fail."""
+        computed = dict(zip(step.slots.tolist(), step.num_computed.tolist(), strict=True))
+        for start in step.starts:
+            history, hit = self.histories[start.slot], computed[start.slot]
+            for group, table, contents in zip(self.config.groups, self.tables, self.contents, strict=True):
+                for seen in range(0 if group.window is None else max(0, hit - group.window + 1), hit):
+                    place = (int(table[start.slot, seen // group.block_size]), seen % group.block_size)
+                    held, writer = contents[place]
+                    assert held == history_hash(history[: seen + 1])
+                    assert writer not in self.ids, "a prefix hit on a block that is still being computed"
+
+    def _check_tokens(self, slot: int, computed: int, tokens: list[int]) -> None:
+        history = self.histories[slot]
+        if tokens == [SAMPLED_LAST]:
+            assert computed == len(history) - 1, "the row is not about what its slot sampled last"
+        else:
+            assert tokens == history[computed : computed + len(tokens)]
+
+    def _compute(self, slot: int, position: int, step_id: int) -> None:
+        history, tenant = self.histories[slot], (slot, self.tenants[slot])
+        for number, group in enumerate(self.config.groups):
+            table, contents = self.tables[number], self.contents[number]
+            written = int(table[slot, position // group.block_size])
+            for users in self.in_use:
+                others = users.get((number, written), set()) - {tenant}
+                assert not others, f"block {written} is written while a step in flight uses it"
+            contents[written, position % group.block_size] = (history_hash(history[: position + 1]), step_id)
+            first = 0 if group.window is None else max(0, position - group.window + 1)
+            for seen in range(first, position + 1):
+                block = int(table[slot, seen // group.block_size])
+                assert block != 0, f"token {position} sees the null block at {seen}"
+                held = contents[block, seen % group.block_size][0]
+                assert held == history_hash(history[: seen + 1]), f"block {block} does not hold token {seen}"
+                self.in_use[-1].setdefault((number, block), set()).add(tenant)
+
+
+class SchedulerStates(RuleBasedStateMachine):
+    """The scheduler beside a plain list of what was asked and what came back."""
+
+    totals: ClassVar[Counter[str]] = Counter()
+
+    @initialize(data=st.data())
+    def start(self, data: st.DataObject) -> None:
+        draw = data.draw
+        chunked = draw(st.booleans())
+        rules = SchedulingRules(
+            mixed=draw(st.booleans()),
+            chunked=chunked,
+            max_prefills=draw(st.sampled_from((None, 1, 2))),
+            chunk_multiple=draw(st.sampled_from((1, 1, 4))),
+            prefix_reuse=draw(st.sampled_from((True, True, False))),
+            max_in_flight=draw(st.integers(1, 3)),
+        )
+        groups = [KVGroup(None, draw(st.sampled_from((4, 8))), draw(st.integers(12, 22)))]
+        if draw(st.booleans()):
+            groups.append(
+                KVGroup(draw(st.sampled_from((1, 6, 10, 11))), draw(st.sampled_from((4, 8))), draw(st.integers(12, 22)))
+            )
+        self.config = SchedulerConfig(
+            max_num_seqs=draw(st.integers(2, 6)),
+            max_num_batched_tokens=draw(st.integers(9, 40)) if chunked else MAX_MODEL_LEN,
+            max_model_len=MAX_MODEL_LEN,
+            groups=tuple(groups),
+            rules=rules,
+            hash_unit=4,
+        )
+        self.scheduler = Scheduler(self.config)
+        self.device = ModelledDevice(self.config)
+        self.pending: deque[tuple[Step, StepResult]] = deque()
+        self.requests: dict[str, EngineRequest] = {}
+        self.received: dict[str, list[int]] = {}
+        self.num_requests, self.num_forced = 0, 0
+
+    @rule(
+        length=st.integers(0, 20), head=st.integers(0, 2), max_tokens=st.integers(1, 40), min_tokens=st.integers(0, 3),
+        priority=st.integers(0, 2), salt=st.sampled_from(SALTS),
+    )  # fmt: skip
+    def add(self, length: int, head: int, max_tokens: int, min_tokens: int, priority: int, salt: str) -> None:
+        prompt = [head] * 4 + [i * i % VOCABULARY for i in range(length)]
+        sampling = SamplingParams(max_tokens=max_tokens, min_tokens=min(min_tokens, max_tokens))
+        self.submit(EngineRequest(str(self.num_requests), prompt, sampling, frozenset({STOP}), priority, salt))
+
+    @precondition(lambda self: self.requests)
+    @rule(number=st.integers(0, 10), length=st.integers(0, 40))
+    def add_follow_up(self, number: int, length: int) -> None:
+        """Another prompt that begins with an earlier one and the answer to it, finished or not."""
+        earlier = list(self.requests.values())[number % len(self.requests)]
+        prompt = (earlier.prompt_token_ids + answer(earlier)[0])[: max(1, min(length, MAX_MODEL_LEN - 6))]
+        sampling = SamplingParams(max_tokens=6)
+        self.submit(EngineRequest(str(self.num_requests), prompt, sampling, cache_salt=earlier.cache_salt))
+
+    def submit(self, request: EngineRequest) -> None:
+        self.num_requests += 1
+        self.requests[request.id], self.received[request.id] = request, []
+        self.scheduler.add(request)
+
+    @rule()
+    def schedule(self) -> None:
+        step = self.scheduler.schedule()
+        if step is None:
+            assert self.pending or not self.requests, "nothing runs although sequences wait and nothing is in flight"
+            return
+        self.check_rules(step)
+        self.pending.append((step, self.device.launch(step)))
+        self.totals["steps"] += 1
+        self.totals["overlapped steps"] += len(self.pending) > 1
+
+    @rule(num_steps=st.integers(2, 12))
+    def run(self, num_steps: int) -> None:
+        for _ in range(num_steps):
+            before = len(self.pending)
+            self.schedule()
+            if self.pending and len(self.pending) in (before, self.config.rules.max_in_flight):
+                self.commit()
+            self.blocks_have_exactly_their_owners()
+
+    @precondition(lambda self: self.pending)
+    @rule()
+    def commit(self) -> None:
+        step, result = self.pending.popleft()
+        self.device.complete()
+        for output in self.scheduler.commit(step, result).each():
+            self.take(output)
+
+    @precondition(lambda self: self.pending)
+    @rule(often=st.integers(0, 3))
+    def fail(self, often: int) -> None:
+        if often:
+            return self.commit()
+        step, _ = self.pending.popleft()
+        self.device.complete(failed=True)
+        for output in self.scheduler.fail(step, "the device is on fire").each():
+            assert (output.finish_reason, output.error) == ("error", "the device is on fire")
+            del self.requests[output.id]
+            self.totals["failed"] += 1
+
+    @rule(number=st.integers(0, 200))
+    def abort(self, number: int) -> None:
+        ids = sorted(self.requests, key=int)
+        if number % 3 or not ids:
+            assert self.scheduler.abort("never seen") is None
+            return
+        output = self.scheduler.abort(ids[number % len(ids)])
+        assert output is not None
+        assert output.finish_reason == "abort"
+        del self.requests[output.id]
+        self.totals["aborted"] += 1
+
+    @rule(number=st.integers(0, 50))
+    def preempt(self, number: int) -> None:
+        running = [s for s in self.scheduler._sequences.values() if s.phase in (Phase.PREFILLING, Phase.DECODING)]
+        if running:
+            self.scheduler._preempt(running[number % len(running)])
+            self.num_forced += 1
+
+    @rule(num_prefill=st.integers(0, 30), seconds=st.floats(0.001, 3))
+    def observe(self, num_prefill: int, seconds: float) -> None:
+        self.scheduler.budget.observe(num_decode=2, num_prefill=num_prefill, seconds=seconds)
+
+    def take(self, output: EngineOutput) -> None:
+        self.received[output.id] += output.token_ids
+        tokens, reason = answer(self.requests[output.id])
+        assert self.received[output.id] == tokens[: len(self.received[output.id])]
+        if output.finish_reason is None:
+            assert len(self.received[output.id]) < len(tokens)
+        else:
+            assert (self.received[output.id], output.finish_reason) == (tokens, reason)
+            assert output.stop_reason == (STOP if reason == "stop" else None)
+            del self.requests[output.id]
+            self.totals["finished"] += 1
+
+    def check_rules(self, step: Step) -> None:
+        rules, decode = self.config.rules, step.num_decode
+        assert step.id == self.scheduler._num_steps - 1
+        assert 0 < step.num_tokens == step.num_new.sum() <= self.config.max_num_batched_tokens
+        assert len(set(step.slots.tolist())) == step.num_rows
+        assert (step.num_new[:decode] == 1).all()
+        prefilled = [row for row in range(step.num_rows) if not self.is_sampled_last(step, row)]
+        assert len(prefilled) <= (rules.max_prefills or self.config.max_num_seqs)
+        if rules.mixed:
+            assert (step.num_new[decode:] > 1).all()
+        else:
+            assert decode in (0, step.num_rows)
+        for row in prefilled:
+            if not step.samples[row]:
+                assert rules.chunked
+                assert step.num_new[row] % rules.chunk_multiple == 0
+        if not rules.prefix_reuse:
+            assert all(step.num_computed[list(step.slots).index(start.slot)] == 0 for start in step.starts)
+
+    @staticmethod
+    def is_sampled_last(step: Step, row: int) -> bool:
+        return bool(step.tokens[step.num_new[:row].sum()] == SAMPLED_LAST)
+
+    @invariant()
+    def blocks_have_exactly_their_owners(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        scheduler = self.scheduler
+        assert scheduler.num_in_flight == len(self.pending) <= self.config.rules.max_in_flight
+        live = [s for s in scheduler._sequences.values() if s.slot >= 0]
+        assert len({s.slot for s in live}) == len(live) == len(scheduler._running)
+        for table in scheduler._running.blocks.tables:
+            owners = Counter(block for _, blocks in table._waiting for block in blocks)
+            assert sum(owners.values()) == table.num_waiting
+            shared: dict[int, list[bool]] = {}
+            for sequence in live:
+                blocks = table.table[sequence.slot, : table.capacity[sequence.slot] // table.block_size].tolist()
+                computed = int(scheduler._running.columns.num_computed[sequence.slot])
+                for position, block in enumerate(blocks):
+                    if block:
+                        owners[block] += 1
+                        shared.setdefault(block, []).append((position + 1) * table.block_size <= computed)
+            assert all(len(full) == 1 or all(full) for full in shared.values()), "a block that fills has two owners"
+            references = {block: table.pool.references(block) for block in range(1, table.pool.num_blocks)}
+            assert owners == Counter({block: count for block, count in references.items() if count})
+            free = table.pool.free_blocks()
+            assert sorted(free) == [block for block, count in references.items() if not count]
+            assert len(free) == table.pool.num_free
+            assert all(table.index._keys[block] == key for key, block in table.index._blocks.items())
+
+    def teardown(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        for _ in range(20_000):
+            if not self.scheduler.has_work:
+                break
+            self.run(1)
+        assert not self.requests
+        assert not self.scheduler.has_work
+        for table in self.scheduler._running.blocks.tables:
+            assert table.pool.num_free == table.pool.num_blocks - 1
+        stats = self.scheduler.stats()
+        assert (stats.num_running, stats.num_waiting) == (0, 0)
+        self.totals["preempted by force"] += self.num_forced
+        self.totals["preempted for blocks"] += stats.num_preemptions - self.num_forced
+        self.totals["prefix-hit tokens"] += stats.num_prefix_hit_tokens
+
+
+def run_histories(max_examples: int, step_count: int, *, derandomize: bool) -> Counter[str]:
+    """What happened in that many random histories; every prefix hit in them was compared with recomputed content."""
+
+    class Counted(SchedulerStates):
+        totals: ClassVar[Counter[str]] = Counter()
+
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    profile = settings(
+        max_examples=max_examples, stateful_step_count=step_count, deadline=None, derandomize=derandomize,
+        database=None, suppress_health_check=checks,
+    )  # fmt: skip
+    run_state_machine_as_test(Counted, settings=profile)
+    print(dict(Counted.totals))
+    return Counted.totals
+
+
+def test_random_histories_keep_every_promise() -> None:
+    totals = run_histories(80, 50, derandomize=True)
+    assert totals["steps"] > 2_000
+    events = "overlapped steps", "preempted for blocks", "preempted by force", "prefix-hit tokens", "failed", "aborted"
+    for event in events:
+        assert totals[event] >= 10, f"the histories hold too few of: {event}"
+
+
+@pytest.mark.long
+def test_many_random_histories_keep_every_promise() -> None:
+    totals = run_histories(3_000, 120, derandomize=False)
+    assert totals["steps"] > 100_000
