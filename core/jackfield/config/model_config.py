@@ -73,7 +73,9 @@ def parse_model_config(fields: JsonFields, generation: JsonFields, registry: Mod
     if num_heads % num_kv_heads:
         raise fields.error("num_key_value_heads", f"({num_kv_heads}) must divide num_attention_heads ({num_heads})")
     if "head_dim" not in fields and hidden_size % num_heads:
-        raise fields.error("hidden_size", f"({hidden_size}) is no multiple of num_attention_heads ({num_heads}): give head_dim")
+        raise fields.error(
+            "hidden_size", f"({hidden_size}) is no multiple of num_attention_heads ({num_heads}): give head_dim"
+        )
     return ModelConfig(
         architecture=architecture,
         vocab_size=fields.positive("vocab_size"),
@@ -110,7 +112,9 @@ def _refuse_unserved(fields: JsonFields) -> None:
         raise fields.error("hidden_act", f"is {fields.values['hidden_act']!r}; supported: silu")
     if "quantization_config" in fields:
         method = fields.inner("quantization_config").get("quant_method", str, "unknown")
-        raise fields.error("quantization_config", f"asks for {method!r}; plain {', '.join(_DTYPES)} weights are supported")
+        raise fields.error(
+            "quantization_config", f"asks for {method!r}; plain {', '.join(_DTYPES)} weights are supported"
+        )
 
 
 def _dtype(fields: JsonFields) -> str:
@@ -139,5 +143,7 @@ def _windows(fields: JsonFields, num_layers: int, slides: bool) -> tuple[int | N
         return tuple(window if layer >= first else None for layer in range(num_layers))
     types = fields.get("layer_types", list[str])
     if len(types) != num_layers or set(types) - {"full_attention", "sliding_attention"}:
-        raise fields.error("layer_types", f"must name full_attention or sliding_attention {num_layers} times; found {types}")
+        raise fields.error(
+            "layer_types", f"must name full_attention or sliding_attention {num_layers} times; found {types}"
+        )
     return tuple(window if kind == "sliding_attention" else None for kind in types)

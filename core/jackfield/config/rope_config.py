@@ -41,7 +41,9 @@ def read_rope(fields: JsonFields, max_len: int, default_theta: float = 10_000.0)
     """The rope of a config.json with `max_position_embeddings` = `max_len`; ConfigError names a field that does not fit."""
     rope = fields.inner("rope_parameters" if "rope_parameters" in fields else "rope_scaling")
     kind = _type(rope)
-    original = rope.positive("original_max_position_embeddings", fields.positive("original_max_position_embeddings", max_len))
+    original = rope.positive(
+        "original_max_position_embeddings", fields.positive("original_max_position_embeddings", max_len)
+    )
     stretch = max_len / original
     if kind in _NEEDS_FACTOR or (kind == "yarn" and stretch == 1):
         rope.get("factor", float)

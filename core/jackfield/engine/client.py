@@ -44,6 +44,11 @@ class ProcessEngine:
     def is_alive(self) -> bool:
         return self._death is None
 
+    @property
+    def pid(self) -> int:
+        """The engine's process."""
+        return self._process.pid
+
     async def wait_ready(self) -> None:
         """Until the engine serves; EngineDeadError says why it does not."""
         ready = await self._ready

@@ -32,7 +32,7 @@ class RequestState:
         self.wake = wake
         self.arrived = monotonic()
         self.num_cached_tokens = 0
-        self.num_unstarted = len(request.sequences)
+        self.num_unstarted = 0  # sequences that the engine has and that have no token yet
         self.num_unfinished = len(request.sequences)
         self.error: str | None = None
         self.sequences = [
@@ -77,6 +77,7 @@ class OutputProcessor:
             raise ValueError(f"request id {state.request.id!r} is in use: wait for its end or choose another")
         for engine_request, sequence in zip(state.request.sequences, state.sequences, strict=True):
             self._live[engine_request.id] = _Live(state, sequence)
+        state.num_unstarted = len(state.sequences)
         self.num_waiting += state.num_unstarted
 
     def remove(self, state: RequestState) -> list[str]:

@@ -11,6 +11,8 @@ from jackfield.field_error import FieldError
 from jackfield.frontend.byte_table import ByteTable
 from jackfield.frontend.messages import Message
 
+_PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")  # all that they do is in tokenizer.json
+
 
 class TokenizerError(RuntimeError):
     """A folder holds no tokenizer that we can use."""
@@ -39,10 +41,8 @@ class Tokenizer:
         """Load from a folder; nothing is fetched and no code of the folder is run. Raises TokenizerError."""
         if not Path(folder).is_dir():
             raise TokenizerError(f"Wanted a tokenizer's folder; {str(folder)!r} is none. Give one with --tokenizer.")
-        from transformers import AutoTokenizer  # here, since it takes a second
-
         try:
-            hf = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+            hf = _class_for(Path(folder)).from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError, ImportError) as error:
             names = ", ".join(sorted(entry.name for entry in Path(folder).iterdir())) or "nothing"
             raise TokenizerError(
@@ -95,8 +95,21 @@ class Tokenizer:
 
 
 def warm_up() -> None:
-    """Import what loading a tokenizer needs, which takes seconds, beside something else that does."""
-    import transformers.models.auto.tokenization_auto  # noqa: F401
+    """Import what loading any tokenizer needs, which takes a second, beside something else that takes time."""
+    from transformers import PreTrainedTokenizerFast  # noqa: F401
+
+
+def _class_for(folder: Path) -> Any:
+    """The class that AutoTokenizer would take. It imports torch and every model's code; the plain one needs neither."""
+    config = folder / "tokenizer_config.json"
+    named = json.loads(config.read_bytes()).get("tokenizer_class") if config.is_file() else None
+    if named in _PLAIN_CLASSES and (folder / "tokenizer.json").is_file():
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
 
 
 def _decodes_bytes(decoder: Any) -> bool:

@@ -22,9 +22,7 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(build, f"{name}.post_attention_layernorm", size)
         self.mlp = MLP(build, layer)
 
-    def forward(
-        self, partial: Tensor | None, residual: Tensor, step: StepInputs, rope: Rope
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, partial: Tensor | None, residual: Tensor, step: StepInputs, rope: Rope) -> tuple[Tensor, Tensor]:
         """(partial, residual), both `[tokens, hidden]`, to the same after this layer."""
         if partial is None:
             x = self.input_layernorm(residual)

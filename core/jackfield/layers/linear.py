@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -21,6 +21,8 @@ class Linear(Packable):
 
     choice: Choice[LinearOp] | None
     packed: Packed
+    multiply: Callable[[Tensor, Packed], Tensor]
+    gather: Callable[[Packed, Tensor], Tensor]
 
     def __init__(
         self, build: Build, spec: LinearSpec, *, parts: tuple[str, ...] = (), alias: str | None = None
@@ -44,15 +46,15 @@ class Linear(Packable):
             lambda op: op.rejects(encoded.encoding, self.spec),
             lambda op: op.name,
         )
-        self._apply, self._rows = self.choice.taken.apply, self.choice.taken.rows
+        self.multiply, self.gather = self.choice.taken.apply, self.choice.taken.rows
         self.packed = self.choice.taken.pack(encoded)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._apply(x, self.packed)
+        return self.multiply(x, self.packed)
 
     def rows(self, ids: Tensor) -> Tensor:
         """Rows of the weight, `[len(ids), in]`: a tied embedding."""
-        return self._rows(self.packed, ids)
+        return self.gather(self.packed, ids)
 
 
 def _described(encoding: Encoding) -> str:

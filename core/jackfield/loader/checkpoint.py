@@ -102,7 +102,9 @@ def _files(folder: Path) -> list[Path]:
         return files
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
-    found = sorted(file.name for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
+    found = sorted(
+        file.name for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth") for file in folder.glob(pattern)
+    )
     raise LoadError(
         f"Wanted model.safetensors or {INDEX} in {folder}; found {listed(found) if found else 'no weights'}. "
         "Only safetensors are loaded (a pickle may run code): convert other formats first"

@@ -33,4 +33,3 @@ def _random(spec: ParamSpec, device: torch.device, generator: torch.Generator) -
     for part in tensor.view(-1).split(_CHUNK):
         part.copy_(torch.randn(part.numel(), generator=generator).mul_(std))
     return tensor
-

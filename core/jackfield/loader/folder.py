@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jackfield.config.json_fields import ConfigError
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
@@ -19,7 +19,9 @@ def model_folder(name: str) -> Path:
     if path.exists():
         raise ConfigError(f"Wanted a model folder; {name} is a file. Give the folder that holds config.json")
     if not _HUB_NAME.fullmatch(name):
-        raise ConfigError(f"No folder {name}. Give the folder of a Hugging Face checkpoint, or a hub name like org/model")
+        raise ConfigError(
+            f"No folder {name}. Give the folder of a Hugging Face checkpoint, or a hub name like org/model"
+        )
     return _download(name)
 
 

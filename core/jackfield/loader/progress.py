@@ -14,7 +14,13 @@ class Progress:
     """`with Progress(total_bytes, shown=True) as bar: bar.advance(n)`. Draws nothing unless stderr is a terminal."""
 
     def __init__(self, total: int, *, shown: bool) -> None:
-        columns = (TextColumn("Loading weights"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("Loading weights"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
         self.bar = Bar(*columns, console=Console(stderr=True), disable=not (shown and sys.stderr.isatty()))
         self.task = self.bar.add_task("", total=total)
 

@@ -36,10 +36,12 @@ class Llama(Model):
         return {"residual": self.vocabulary.embed(step.tokens)}
 
     def forward(self, hidden: Hidden, step: StepInputs) -> Hidden:
-        partial, residual = None, hidden["residual"]
+        partial: Tensor | None = None
+        residual = hidden["residual"]
         rope = Rope(self.rope_table, step.positions)
         for layer in self.layers:
             partial, residual = layer(partial, residual, step, rope)
+        assert partial is not None, "a model has layers"
         normed, _ = self.norm.add(partial, residual)
         return {"hidden": normed}
 

@@ -49,9 +49,10 @@ class DrainingServer(uvicorn.Server):
         self._serving.drain()
         frontend, seconds = self._serving.frontend, self._serving.options.drain_seconds
         if frontend is not None:
-            logger.warning(
-                "Finishing %d requests, for %g s at most; signal again to end at once", frontend.num_live, seconds
-            )
+            if frontend.num_live:
+                logger.warning(
+                    "Finishing %d requests, for %g s at most; signal again to end at once", frontend.num_live, seconds
+                )
             deadline = asyncio.get_running_loop().time() + seconds
             while frontend.num_live and asyncio.get_running_loop().time() < deadline:
                 await asyncio.sleep(_POLL_SECONDS)

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from jackfield_attention.dense import dense_attention
 from jackfield_platforms.attention import AttentionBackend, AttentionNeed, LayerKV, Layout
 from jackfield_platforms.bucket import Bucket
 from jackfield_platforms.kv import Paged, Windowed
 from jackfield_platforms.linear import torch_dtype
 from jackfield_platforms.ops import OpSpec, OpTable, resolve
-from torch import Tensor
 
 NAN = float("nan")
 
@@ -27,12 +28,12 @@ def a_need(**changes: Any) -> AttentionNeed:
     window = changes.pop("window", None)
     kv = Paged(**fields) if window is None else Windowed(**fields, window=window)
     heads = changes.pop("query_heads", 4)
-    return AttentionNeed(kv, heads, changes.pop("scale", 0.3), query_dtype=changes.pop("query_dtype", kv.dtype), **changes)
+    return AttentionNeed(kv, heads, **{"scale": 0.3, "query_dtype": kv.dtype, **changes})
 
 
 @dataclass
 class Scene:
-    """Rows (kv_len, query_len) in shuffled blocks; whatever no token of the past wrote, the null block included, is NaN."""
+    """Rows (kv_len, query_len) in shuffled blocks; what no past token wrote, the null block included, is NaN."""
 
     need: AttentionNeed
     backend: AttentionBackend[Any]
@@ -86,13 +87,14 @@ def make_scene(
     block_size: int = 8,
     seed: int = 0,
     padding: int = 0,
+    num_blocks: int = 0,
 ) -> Scene:
-    """A scene of `rows`; `padding` more tokens belong to no row and hold NaN."""
+    """A scene of `rows` in `num_blocks` blocks at least; `padding` more tokens belong to no row and hold NaN."""
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     device = torch.device("cpu")
     made = backend(need, block_size, device=device, ops=resolve(OpTable(), OpSpec(need.query_dtype)))
     counts = [-(-kv_len // block_size) for kv_len, _ in rows]
-    num_blocks = sum(counts) + 5
+    num_blocks = max(num_blocks, sum(counts) + 5)
     cache = made.allocate(num_blocks)
     cache.k.fill_(NAN), cache.v.fill_(NAN)
     ids = rng.permutation(np.arange(1, num_blocks)).astype(np.int32)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from jackfield_attention.flat_blocks import FlatBlockAttention
 from jackfield_attention.paged import PagedTorchAttention
 from jackfield_platforms.attention import AttentionNeed, Rope
@@ -17,7 +18,7 @@ from jackfield_platforms.reference import rotary
 
 pytestmark = pytest.mark.parametrize("backend", [PagedTorchAttention, FlatBlockAttention])
 
-PREFILL = [(1, 1), (8, 8), (37, 37), (140, 140)]
+PREFILL = [(1, 1), (8, 8), (37, 37), (135, 135)]
 DECODE = [(1, 1), (8, 1), (9, 1), (100, 1), (64, 1), (33, 1)]
 MIXED = [(40, 1), (7, 1), (150, 13), (24, 24)]
 CHUNKED = [(33, 16), (48, 16), (200, 150), (17, 16)]
@@ -118,7 +119,7 @@ def test_a_prompt_in_chunks_equals_the_prompt_at_once(scene, need, backend):
     torch.testing.assert_close(torch.cat(parts), whole, rtol=2e-6, atol=2e-6)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_random_layouts_give_the_oracles_answer(scene, need, backend, data):
     decode = data.draw(st.lists(st.integers(0, 90), max_size=6))

@@ -27,7 +27,7 @@ from jackfield.engine.step import SAMPLED_LAST, Step, StepResult
 from jackfield.sampling_params import SamplingParams
 from jackfield_platforms.capabilities import SchedulingRules
 
-VOCABULARY, STOP = 7, 6
+VOCABULARY, STOP = 31, 30
 MAX_MODEL_LEN = 44
 SALTS = ("", "other")
 
@@ -76,6 +76,8 @@ class ModelledDevice:
             self.limits[start.slot] = min(most, MAX_MODEL_LEN)
             self.histories[start.slot] = np.frombuffer(start.tokens, np.int32).tolist()
         for table, update in zip(self.tables, step.tables, strict=True):
+            places = list(zip(update.slots.tolist(), update.positions.tolist(), strict=True))
+            assert len(places) == len(set(places)), "two changes of one table entry"
             table[update.slots, update.positions] = update.blocks
         self._check_hits(step)
         self.in_use.append({})
@@ -155,10 +157,10 @@ class SchedulerStates(RuleBasedStateMachine):
             prefix_reuse=draw(st.sampled_from((True, True, False))),
             max_in_flight=draw(st.integers(1, 3)),
         )
-        groups = [KVGroup(None, draw(st.sampled_from((4, 8))), draw(st.integers(12, 22)))]
+        groups = [KVGroup(None, draw(st.sampled_from((4, 8))), draw(st.integers(12, 18)))]
         if draw(st.booleans()):
             groups.append(
-                KVGroup(draw(st.sampled_from((1, 6, 10, 11))), draw(st.sampled_from((4, 8))), draw(st.integers(12, 22)))
+                KVGroup(draw(st.sampled_from((1, 6, 10, 11))), draw(st.sampled_from((4, 8))), draw(st.integers(12, 18)))
             )
         self.config = SchedulerConfig(
             max_num_seqs=draw(st.integers(2, 6)),
@@ -303,6 +305,7 @@ class SchedulerStates(RuleBasedStateMachine):
         scheduler = self.scheduler
         assert scheduler.num_in_flight == len(self.pending) <= self.config.rules.max_in_flight
         live = [s for s in scheduler._sequences.values() if s.slot >= 0]
+        assert all(s.num_in_flight == 0 for s in live), "resumed before the tokens that were in flight came back"
         assert len({s.slot for s in live}) == len(live) == len(scheduler._running)
         for table in scheduler._running.blocks.tables:
             owners = Counter(block for _, blocks in table._waiting for block in blocks)
@@ -358,7 +361,7 @@ def run_histories(max_examples: int, step_count: int, *, derandomize: bool) -> C
 
 
 def test_random_histories_keep_every_promise() -> None:
-    totals = run_histories(80, 50, derandomize=True)
+    totals = run_histories(60, 50, derandomize=True)
     assert totals["steps"] > 2_000
     events = "overlapped steps", "preempted for blocks", "preempted by force", "prefix-hit tokens", "failed", "aborted"
     for event in events:

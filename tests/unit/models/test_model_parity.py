@@ -32,7 +32,10 @@ LLAMA_CASES: dict[str, dict[str, Any]] = {
     "no head_dim": {"head_dim": None},
     "theta": {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
     "linear": {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}},
-    "dynamic, short": {"max_position_embeddings": 64, "rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
+    "dynamic, short": {
+        "max_position_embeddings": 64,
+        "rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4},
+    },
     "dynamic, long": {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
     "llama3": {
         "rope_parameters": {
@@ -46,7 +49,12 @@ LLAMA_CASES: dict[str, dict[str, Any]] = {
     },
     "yarn": {
         "max_position_embeddings": 128,
-        "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e3, "factor": 4.0, "original_max_position_embeddings": 32},
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 1e3,
+            "factor": 4.0,
+            "original_max_position_embeddings": 32,
+        },
     },
     "yarn, every field": {
         "max_position_embeddings": 128,

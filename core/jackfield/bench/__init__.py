@@ -1,0 +1,1 @@
+"""Measurements that need no other program; `jackfield bench` runs them."""

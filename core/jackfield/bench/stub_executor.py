@@ -1,0 +1,39 @@
+"""An executor without a model: every row gets the same token, after as long as the emulated device takes."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+import numpy as np
+
+from jackfield.engine.step import Step, StepResult
+
+_TOKEN = 7
+
+
+class StubPending(msgspec.Struct, frozen=True):
+    """Ready when the emulated device's clock has reached `done_at`."""
+
+    num_samples: int
+    done_at: float
+
+    def wait(self) -> StepResult:
+        left = self.done_at - time.perf_counter()
+        if left > 0:
+            time.sleep(left)
+        return StepResult(np.full(self.num_samples, _TOKEN, np.int32))
+
+
+class StubExecutor:
+    """One emulated device that runs steps one after another, `step_seconds` each, while the host goes on."""
+
+    def __init__(self, step_seconds: float = 0.0) -> None:
+        self._step_seconds, self._free_at = step_seconds, 0.0
+
+    def launch(self, step: Step) -> int:
+        return int(np.count_nonzero(step.samples))
+
+    def sample(self, forward: int, masks: object = None) -> StubPending:
+        self._free_at = max(self._free_at, time.perf_counter()) + self._step_seconds
+        return StubPending(forward, self._free_at)
