@@ -1,5 +1,5 @@
 # Every chore, one word each. ARGS passes more: make serve ARGS="--port 8001", make test ARGS="-k scheduler".
-.PHONY: help serve test check parity conformance bench wheels clean
+.PHONY: help serve test long check parity conformance bench wheels clean
 
 help: ## what the words mean
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -12,6 +12,10 @@ test: ## install what is missing, then the tests that every change runs
 	@ci/install test
 	@ci/test $(ARGS)
 
+long: ## the tests that take minutes each
+	@ci/install test
+	@.venv/bin/python -m pytest -q -m long $(ARGS)
+
 check: ## ruff, mypy, import-linter
 	@ci/install test
 	@ci/check
@@ -22,7 +26,7 @@ parity: ## tokens compared with Hugging Face generate
 
 conformance: ## what any platform and attention backend must pass
 	@ci/install test
-	@.venv/bin/python -m pytest -q -m "conformance and not bench" $(ARGS)
+	@ci/test $(wildcard tests/conformance tests/unit/attention tests/unit/cpu tests/unit/platforms) tests/architecture $(ARGS)
 
 bench: ## offline throughput of the embedded model, then the host's share of a step
 	@ci/install serve

@@ -1,10 +1,10 @@
-"""Write a checkpoint of random weights in a real shape, to measure and to test with: no download, the same files every time.
+"""Write a checkpoint of random weights in a real shape: no download, the same files every time.
 
     python benchmarks/make_checkpoint.py qwen3-0.6b FOLDER
     python benchmarks/make_checkpoint.py llama-small FOLDER --dtype float32 --std 0.2 --seed 3
 
-Weights are seeded normal numbers; the tokenizer is a byte-level BPE learnt from the standard library's source. Tensors are made
-and written shard by shard, so a folder of any size takes no more memory than a shard.
+Weights are seeded normal numbers; the tokenizer is a byte-level BPE learnt from the standard library's source. Tensors
+are made and written shard by shard, so a folder of any size takes no more memory than a shard.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-LEARNT_TOKENS = 8_000  # enough for text; the rest of a large vocabulary is filled up with tokens that nothing encodes to
+LEARNT_TOKENS = 8_000  # enough for text; a larger vocabulary is filled up with tokens that nothing encodes to
 
 QWEN3 = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "rms_norm_eps": 1e-6, "hidden_act": "silu"}
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "rms_norm_eps": 1e-5, "hidden_act": "silu"}
@@ -119,7 +119,9 @@ def write_weights(config: dict[str, Any], folder: Path, *, std: float, max_bytes
     total = 0
     for number, part in enumerate(parts, start=1):
         file = "model.safetensors" if len(parts) == 1 else f"model-{number:05d}-of-{len(parts):05d}.safetensors"
-        tensors = {name: random_tensor(shape, std, generator).to(getattr(torch, config["dtype"])) for name, shape in part}
+        tensors = {
+            name: random_tensor(shape, std, generator).to(getattr(torch, config["dtype"])) for name, shape in part
+        }
         save_file(tensors, folder / file, metadata={"format": "pt"})
         where.update(dict.fromkeys(tensors, file))
         total += sum(tensor.nbytes for tensor in tensors.values())

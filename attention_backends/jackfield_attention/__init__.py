@@ -1,4 +1,4 @@
 """Paged attention that several devices share, and the dense definition that all of it is compared with.
 
-Import the module that you need: `.dense` (the oracle), `.flat_blocks` (static shapes), `.paged` (any shape, eager torch).
+Import the module that you need: `.dense` (the oracle), `.flat_blocks` (static shapes), `.paged` (any shape).
 """

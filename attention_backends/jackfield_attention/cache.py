@@ -1,7 +1,8 @@
 """The cache of one layer, and how tokens are addressed in it.
 
-Keys and values lie block first, then head: `[num_blocks, kv_heads, block_size, dim]`. One head of one block is contiguous, so
-that a gather copies whole runs; and the flat row of a (block, head, offset) does not depend on the number of blocks.
+Keys and values lie block first, then head: `[num_blocks, kv_heads, block_size, dim]`. One head of one block is
+contiguous, so that a gather copies whole runs; and the flat row of a (block, head, offset) does not depend on the
+number of blocks.
 """
 
 from __future__ import annotations

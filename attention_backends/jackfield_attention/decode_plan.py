@@ -51,7 +51,7 @@ class DecodePlan:
 class _Scratch:
     """Buffers that the groups of a plan take views of: keys share one, scores and weights lie side by side."""
 
-    raw: Tensor  # [keys of the largest group * kv_heads, k_dim], cache dtype
+    raw: Tensor  # [blocks of the largest group * kv_heads, block_size * k_dim], cache dtype
     wide: Tensor  # the same in float32
     scores: Tensor  # float32 [all scores of the plan]
     weights: Tensor  # the same
@@ -76,8 +76,8 @@ class DecodePlanner:
         sizes = [(stop - start) * self.need.query_heads for start, stop in bounds]
         counts = np.repeat(keys, sizes)
         ends = np.cumsum(counts)
-        blocks = max((stop - start) * -(-length // self.block_size) for (start, stop), length in zip(bounds, keys, strict=True))
-        scratch = self._scratch(int(ends[-1]), blocks * self.block_size)
+        blocks = max((stop - start) * -(-keys[i] // self.block_size) for i, (start, stop) in enumerate(bounds))
+        scratch = self._scratch(int(ends[-1]), blocks)
         values = np.empty(ends[-1], np.int32)
         groups, used = [], 0
         for (start, stop), length, size in zip(bounds, keys, sizes, strict=True):
@@ -107,10 +107,10 @@ class DecodePlanner:
             first = np.where(hidden, last[:, None], first)
         np.add(first[:, None, :], self.value_step, out=out)
 
-    def _scratch(self, num_weights: int, num_keys: int) -> _Scratch:
-        rows = num_keys * self.need.kv.kv_heads
+    def _scratch(self, num_weights: int, num_blocks: int) -> _Scratch:
+        shape = (num_blocks * self.need.kv.kv_heads, self.block_size * self.need.kv.k_dim)
         dtype = torch_dtype(self.need.kv.dtype)
-        raw = torch.empty(rows, self.need.kv.k_dim, dtype=dtype, device=self.device)
+        raw = torch.empty(shape, dtype=dtype, device=self.device)
         wide = raw if dtype == torch.float32 else torch.empty_like(raw, dtype=torch.float32)
         weights = torch.empty(num_weights, dtype=torch.float32, device=self.device)
         return _Scratch(raw, wide, torch.empty_like(weights), weights)
@@ -119,16 +119,16 @@ class DecodePlanner:
         """The group of the rows `part`, whose scores are the elements `place` of the scratch."""
         rows, kv_heads = len(ids), self.heads.size
         gather = torch.from_numpy((ids[:, None, :] * kv_heads + self.heads).ravel()).to(self.device)
-        wide = scratch.wide[: gather.numel() * self.block_size]
+        wide = scratch.wide[: gather.numel()]
         by_row = scratch.scores[place].view(rows, self.need.query_heads, -1)
         keys = by_row.shape[-1]
         return DecodeGroup(
             queries=slice(part.start * kv_heads, part.stop * kv_heads),
             gather=gather,
             hidden=None if hidden is None else torch.from_numpy(hidden[:, None]).to(self.device),
-            raw=scratch.raw[: len(wide)].view(gather.numel(), -1),
-            wide=wide.view(gather.numel(), -1),
-            keys=wide.view(rows * kv_heads, -1, wide.shape[-1])[:, :keys].transpose(1, 2),
+            raw=scratch.raw[: gather.numel()],
+            wide=wide,
+            keys=wide.view(rows * kv_heads, -1, self.need.kv.k_dim)[:, :keys].transpose(1, 2),
             scores=by_row.view(rows * kv_heads, -1, keys),
             by_row=by_row,
             weights=scratch.weights[place].view_as(by_row),

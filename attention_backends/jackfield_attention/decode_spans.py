@@ -35,7 +35,9 @@ class Spans:
     def block_ids(self, layout: Layout, part: slice, blocks: int) -> npt.NDArray[np.int32]:
         """The first `blocks` blocks of each row of `part`, `[rows, blocks]`; any blocks past a row's own."""
         columns = self.first_block[part, None] + np.arange(blocks)
-        return layout.block_table[self.rows[part, None], np.minimum(columns, layout.block_table.shape[1] - 1)]
+        columns = np.minimum(columns, layout.block_table.shape[1] - 1)
+        ids: npt.NDArray[np.int32] = layout.block_table[self.rows[part, None], columns]
+        return ids
 
     def hidden(self, part: slice, keys: int) -> npt.NDArray[np.bool_] | None:
         """Which of the first `keys` keys each row of `part` does not see, `[rows, keys]`; None: it sees all."""

@@ -1,8 +1,8 @@
 """Attention over a flat list of blocks, at static shapes: portable to devices that compile whole programs.
 
-Each entry pairs one block with one tile of queries; its scores are a small matrix product, and the softmax over a tile's
-entries is a maximum and two sums scattered to tiles. Cost follows the number of entries, the sum of blocks over rows, and
-`run` never looks at a tensor's value.
+Each entry pairs one block with one tile of queries; its scores are a small matrix product, and the softmax over a
+tile's entries is a maximum and two sums scattered to tiles. Cost follows the number of entries, the sum of blocks over
+rows, and `run` never looks at a tensor's value.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ class FlatBlockAttention(AttentionBackend[FlatPlan]):
         tiles = q.index_select(0, plan.tile_tokens.flatten()).view(num_tiles, tile, kv_heads, group * q.shape[-1])
         tiles = tiles.transpose(1, 2).float().mul(self.need.scale).reshape(num_tiles, kv_heads, tile * group, -1)
         blocks = keys.index_select(0, plan.blocks).float()  # [entries, kv_heads, block_size, k_dim]
-        scores = tiles.index_select(0, plan.tiles) @ blocks.transpose(-1, -2)
+        scores = torch.matmul(tiles.index_select(0, plan.tiles), blocks.transpose(-1, -2))
         if self.need.soft_cap is not None:
             scores = self.need.soft_cap * torch.tanh(scores / self.need.soft_cap)
-        return scores.unflatten(2, (tile, group))
+        return scores.view(-1, kv_heads, tile, group, self.block_size)
 
     def _softmax_sums(
         self, scores: Tensor, values: Tensor, seen: Tensor, sinks: Tensor | None, plan: FlatPlan

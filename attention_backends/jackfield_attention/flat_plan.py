@@ -36,19 +36,23 @@ class FlatSizes(msgspec.Struct, frozen=True):
 
         With q queries in tiles of t, rows need the sum of ceil(q / t) <= rows + (tokens - rows) / t tiles.
         """
-        tile = 1 if bucket.phase == "decode" else min(MAX_TILE, bucket.query_len or MAX_TILE)
+        longest = 1 if bucket.phase == "decode" else bucket.query_len or bucket.num_tokens
+        tile = min(longest, MAX_TILE)
         spare = max(bucket.num_tokens - bucket.num_rows, 0)
         tiles = min(bucket.num_tokens, bucket.num_rows + spare // tile)
         window = window_of(need.kv)
         blocks = bucket.max_blocks
         if window is not None:
             blocks = min(blocks, -(-(window + tile - 1) // block_size) + 1)
-        return cls(bucket.num_tokens, tile, tiles, tiles * blocks, need.kv.kv_heads, block_size)
+        entries, tiles_a_row = tiles * blocks, -(-longest // tile)
+        if bucket.num_blocks:  # a row of several tiles lists its blocks for each
+            entries = min(entries, bucket.num_blocks * tiles_a_row)
+        return cls(bucket.num_tokens, tile, tiles, entries, need.kv.kv_heads, block_size)
 
 
 @dataclass
 class FlatPlan:
-    """Tensors on the device; every shape follows from the bucket. Padding reads the null block at a position never seen."""
+    """Tensors on the device; every shape follows from the bucket. Padding reads the null block, never in sight."""
 
     written: Tensor  # int64 [tokens * kv_heads] flat cache rows of the query tokens
     tile_tokens: Tensor  # int64 [tiles, tile] query token of each place; 0 where the tile is padded
@@ -122,7 +126,7 @@ def flat_arrays(layout: Layout, tiles: Tiles, sizes: FlatSizes) -> list[npt.NDAr
     entries = int(tiles.blocks.sum())
     found, room = (layout.num_tokens, tiles.row.size, entries), (sizes.tokens, sizes.tiles, sizes.entries)
     if any(have > most for have, most in zip(found, room, strict=True)):
-        raise ValueError(f"The bucket holds (tokens, tiles, entries) {room}, the step needs {found}; place it in a larger one")
+        raise ValueError(f"The bucket holds {room} (tokens, tiles, entries), the step needs {found}; use a larger one")
     arrays = _empty(sizes)
     _, tile_tokens, tile_positions, places, blocks, owners, positions = arrays
     slots = query_slots(layout, query_lengths(layout), sizes.block_size, sizes.tokens)

@@ -30,7 +30,7 @@ class PagedPlan:
 
 
 class PagedTorchAttention(AttentionBackend[PagedPlan]):
-    """Decode rows in groups of similar length, prefill rows one by one; no padded batch. Runs any size, captures none."""
+    """Decode rows in groups of similar length, prefill rows one by one; no padded batch. Runs any size."""
 
     name = "paged-torch"
     block_sizes = BLOCK_SIZES
@@ -48,7 +48,7 @@ class PagedTorchAttention(AttentionBackend[PagedPlan]):
     def allocate(self, num_blocks: int) -> PagedCache:
         rows = num_blocks * self.need.kv.kv_heads * self.block_size
         if rows >= 1 << 31:
-            raise ValueError(f"{num_blocks} blocks are {rows} rows of one head; the index of a row is int32. Use fewer blocks")
+            raise ValueError(f"{num_blocks} blocks hold {rows} rows of one head, too many for int32; use fewer blocks")
         return PagedCache.empty(self.need.kv, num_blocks, self.block_size, self.device)
 
     def blank(self, bucket: Bucket) -> PagedPlan:

@@ -1,8 +1,8 @@
 """Rows with one query token, attended to without a padded batch.
 
-Scores are float32 products, so keys are gathered group by group into a scratch that stays in the processor's cache. Values are
-read where they lie: the weighted sum of a row's values is an embedding bag over the cache, which reads each value in its own
-dtype and touches only the tokens that are listed.
+Scores are float32 products, so keys are gathered group by group into a scratch that stays in the processor's cache.
+Values are read where they lie: the weighted sum of a row's values is an embedding bag over the cache, which reads each
+value in its own dtype and touches only the tokens that are listed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def run_decode(q: Tensor, layer: LayerKV, plan: DecodePlan, need: AttentionNeed,
     cache: PagedCache = layer.cache
     key_blocks = cache.k.view(-1, cache.k.shape[2] * cache.k.shape[3])  # [num_blocks * kv_heads, block_size * k_dim]
     queries = q.index_select(0, plan.tokens).float().mul_(need.scale)
-    queries = queries.view(-1, need.query_heads // need.kv.kv_heads, q.shape[-1])  # [rows * kv_heads, heads a kv head, dim]
+    # [rows * kv_heads, heads a kv head, k_dim]: heads that share keys are one matrix product, and nothing is repeated
+    queries = queries.view(-1, need.query_heads // need.kv.kv_heads, q.shape[-1])
     sinks = None if layer.sinks is None else layer.sinks.float()[:, None]
     for group in plan.groups:
         torch.index_select(key_blocks, 0, group.gather, out=group.raw)

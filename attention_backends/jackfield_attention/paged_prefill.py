@@ -1,4 +1,4 @@
-"""Rows with several query tokens, one row and one chunk of queries at a time, so that no mask and no score matrix is large."""
+"""Rows with several query tokens, a row and a chunk of queries at a time, so that no mask or score matrix is large."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PrefillRow:
     """One row: where its keys come from, and its chunks."""
 
     tokens: slice  # of the step
-    gather: Tensor | None  # flat (block, head) indices [kv_heads * blocks]; None: the row has no keys but its own tokens
+    gather: Tensor | None  # flat (block, head) indices [kv_heads * blocks]; None: all its keys are the step's
     chunks: list[Chunk]
 
 
@@ -87,9 +87,9 @@ class Prefill:
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor, sinks: Tensor | None) -> Tensor:
         need = self.need
         if sinks is None and need.soft_cap is None:
-            return F.scaled_dot_product_attention(
-                q[None], k[None], v[None], attn_mask=seen, scale=need.scale, enable_gqa=need.query_heads != need.kv.kv_heads
-            )[0]
+            batch = q[None], k[None], v[None], seen  # of one
+            shared = need.query_heads != need.kv.kv_heads
+            return F.scaled_dot_product_attention(*batch, scale=need.scale, enable_gqa=shared)[0]
         grouped = q.reshape(need.kv.kv_heads, -1, q.shape[-1])  # [kv_heads, heads a kv head * queries, k_dim]
         scores = torch.bmm(grouped.float(), k.float().transpose(1, 2)).mul_(need.scale).view(*q.shape[:2], -1)
         capped_(scores, need.soft_cap).masked_fill_(~seen, float("-inf"))

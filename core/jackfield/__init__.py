@@ -13,25 +13,39 @@ from jackfield.version import __version__
 
 if TYPE_CHECKING:
     from jackfield.async_llm import AsyncLLM
+    from jackfield.config.options import EngineOptions as AsyncEngineArgs
+    from jackfield.config.options import EngineOptions as EngineArgs
     from jackfield.llm import LLM
     from jackfield.outputs import CompletionOutput, RequestOutput
     from jackfield.sampling_params import SamplingParams
 
-__all__ = ["LLM", "AsyncLLM", "CompletionOutput", "RequestOutput", "SamplingParams", "__version__"]
+__all__ = [
+    "LLM",
+    "AsyncEngineArgs",
+    "AsyncLLM",
+    "CompletionOutput",
+    "EngineArgs",
+    "RequestOutput",
+    "SamplingParams",
+    "__version__",
+]
 
-_MODULES = {
-    "LLM": "jackfield.llm",
-    "AsyncLLM": "jackfield.async_llm",
-    "CompletionOutput": "jackfield.outputs",
-    "RequestOutput": "jackfield.outputs",
-    "SamplingParams": "jackfield.sampling_params",
+_PLACES = {
+    "LLM": "jackfield.llm:LLM",
+    "AsyncLLM": "jackfield.async_llm:AsyncLLM",
+    "AsyncEngineArgs": "jackfield.config.options:EngineOptions",  # vLLM's names for the same thing
+    "EngineArgs": "jackfield.config.options:EngineOptions",
+    "CompletionOutput": "jackfield.outputs:CompletionOutput",
+    "RequestOutput": "jackfield.outputs:RequestOutput",
+    "SamplingParams": "jackfield.sampling_params:SamplingParams",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _PLACES:
         raise AttributeError(f"module 'jackfield' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    module, _, attribute = _PLACES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

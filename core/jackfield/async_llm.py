@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,18 +19,34 @@ from jackfield.sampling_params import SamplingParams
 class AsyncLLM:
     """Several requests at once, each an asynchronous iterator. Lives in one event loop; `shutdown` ends the engine."""
 
-    def __init__(self, frontend: Frontend) -> None:
-        self.frontend = frontend
+    def __init__(self, options: EngineOptions | None = None, *, frontend: Frontend | None = None) -> None:
+        """The engine process starts with the first call that needs it, unless there is a `frontend` already."""
+        self._options, self.frontend = options or EngineOptions(), frontend
+        self._starting = asyncio.Lock()
         self._ids = itertools.count()
         self._running: dict[str, Submission] = {}
 
     @classmethod
-    async def from_options(cls, options: EngineOptions) -> AsyncLLM:
-        """Start an engine process and wait until it serves."""
-        from jackfield.engine.client import start_engine  # here, since it takes ZeroMQ
+    def from_engine_args(cls, engine_args: EngineOptions) -> AsyncLLM:
+        """vLLM's spelling; `jackfield.AsyncEngineArgs` is `EngineOptions`."""
+        return cls(engine_args)
 
-        client = await start_engine(options)
-        return cls(Frontend(client, Tokenizer.load(client.model.tokenizer), seed=options.seed))
+    @classmethod
+    async def from_options(cls, options: EngineOptions) -> AsyncLLM:
+        """Start an engine process and wait until it serves. Raises EngineDeadError with what kept it from starting."""
+        llm = cls(options)
+        await llm.start()
+        return llm
+
+    async def start(self) -> Frontend:
+        """The engine's frontend; starts the process if there is none."""
+        async with self._starting:
+            if self.frontend is None:
+                from jackfield.engine.client import start_engine  # here, since it takes ZeroMQ
+
+                client = await start_engine(self._options)
+                self.frontend = Frontend(client, Tokenizer.load(client.model.tokenizer), seed=self._options.seed)
+            return self.frontend
 
     async def generate(
         self,
@@ -45,9 +62,10 @@ class AsyncLLM:
         failed this request.
         """
         id = request_id if request_id is not None else f"request-{next(self._ids)}"
-        sampling = sampling_params or self.get_default_sampling_params()
+        frontend = await self.start()
+        sampling = sampling_params or SamplingParams(**frontend.model.default_sampling)
         parsed = prompt if isinstance(prompt, Prompt) else parse_prompt(prompt)
-        submission = await self.frontend.submit(Ask(id=id, prompts=[parsed], sampling=sampling, priority=priority))
+        submission = await frontend.submit(Ask(id=id, prompts=[parsed], sampling=sampling, priority=priority))
         self._running[id] = submission
         try:
             (state,) = submission.states
@@ -63,14 +81,15 @@ class AsyncLLM:
         if submission is not None:
             submission.cancel()
 
-    def get_tokenizer(self) -> Any:
+    async def get_tokenizer(self) -> Any:
         """The Hugging Face tokenizer."""
-        return self.frontend.tokenizer.hf
+        return (await self.start()).tokenizer.hf
 
-    def get_default_sampling_params(self) -> SamplingParams:
+    async def get_default_sampling_params(self) -> SamplingParams:
         """What the model's authors recommend, where they said so."""
-        return SamplingParams(**self.frontend.model.default_sampling)
+        return SamplingParams(**(await self.start()).model.default_sampling)
 
     async def shutdown(self) -> None:
         """End the engine process."""
-        await self.frontend.close()
+        if self.frontend is not None:
+            await self.frontend.close()

@@ -16,6 +16,7 @@ class Bucket(msgspec.Struct, frozen=True):
     num_tokens: int
     query_len: int | None = None
     max_blocks: int = 0  # blocks a row
+    num_blocks: int = 0  # blocks of all rows together; 0: num_rows * max_blocks
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ LONG = SamplingParams(max_tokens=400)
 
 
 def opened(servers: Servers, engine: ScriptedEngine) -> AsyncLLM:
-    return AsyncLLM(Frontend(engine, servers.tokenizer))
+    return AsyncLLM(frontend=Frontend(engine, servers.tokenizer))
 
 
 def test_each_output_holds_all_so_far(servers: Servers, go: Go) -> None:
@@ -43,6 +43,7 @@ def test_leaving_the_loop_frees_the_engine(servers: Servers, go: Go) -> None:
         await answers.aclose()  # type: ignore[attr-defined]
         while engine.num_running:
             await asyncio.sleep(0.001)
+        assert llm.frontend is not None
         assert llm.frontend.num_live == 0
         await llm.shutdown()
 

@@ -15,6 +15,9 @@ from scripted_engine import ScriptedEngine
 from server_kit import Go, Servers
 
 from jackfield.frontend.engine_client import EngineClient
+from jackfield.frontend.frontend import Ask
+from jackfield.frontend.prompt import Prompt
+from jackfield.sampling_params import SamplingParams
 from jackfield.server.listen import AddressError, listen
 from jackfield.server.options import ServerOptions
 from jackfield.server.run import run_server
@@ -52,10 +55,6 @@ def test_a_slow_client_gets_merged_chunks_and_all_of_the_text(servers: Servers, 
             whole = (await server.post(PATH, LONG)).json()["choices"][0]["text"]
             frontend = server.serving.frontend
             assert frontend is not None
-            from jackfield.frontend.frontend import Ask
-            from jackfield.frontend.prompt import Prompt
-            from jackfield.sampling_params import SamplingParams
-
             ask = Ask(id="slow", prompts=[Prompt(text="a")], sampling=SamplingParams(max_tokens=400))
             submission = await frontend.submit(ask)
             await server.until(lambda: submission.is_finished)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from jackfield.bench.null_model import VOCAB, null_model
-from jackfield.bench.stub_executor import StubExecutor
+from jackfield.bench.stub_executor import LaunchOnly, StubExecutor
 from jackfield.bench.text_cost import TextSink
 from jackfield.engine.engine import Engine
 from jackfield.engine.messages import EngineOutputs, EngineRequest
@@ -34,8 +34,9 @@ class HostCost(msgspec.Struct, frozen=True):
     num_seqs: int
     num_steps: int
     schedule_commit_us: float  # with a stub executor
-    with_inputs_us: float  # ... and inputs, attention plan, sampling parameters, sampling from zero logits
+    with_inputs_us: float  # ... and inputs, attention plan, sampling parameters, for a model that computes nothing
     with_text_us: float  # ... and detokenising and server-sent events for every sequence
+    with_sampling_us: float  # ... and the sampler's own arithmetic over 64 zero logits a sequence
     overlapped_steps_per_second: float  # steps of 10 ms on an emulated device, 5 ms of host work beside each
 
 
@@ -44,13 +45,18 @@ def run(*, num_seqs: int, num_steps: int) -> HostCost:
     blocks = num_seqs * (_MAX_LEN // 16) + 1
     runner = _null_runner(num_seqs, blocks)
     text = TextSink(num_seqs)
+    runner = _null_runner(num_seqs, blocks)
     stub = _engine(StubExecutor(), num_seqs, blocks)
+    launched = _engine(LaunchOnly(runner), num_seqs, blocks)
+    written = _engine(LaunchOnly(_null_runner(num_seqs, blocks)), num_seqs, blocks)
+    sampled = _engine(_null_runner(num_seqs, blocks), num_seqs, blocks)
     return HostCost(
         num_seqs=num_seqs,
         num_steps=num_steps,
         schedule_commit_us=_median_us(stub.step, num_steps),
-        with_inputs_us=_median_us(_engine(runner, num_seqs, blocks).step, num_steps),
-        with_text_us=_median_us(_with_text(_engine(_null_runner(num_seqs, blocks), num_seqs, blocks), text), num_steps),
+        with_inputs_us=_median_us(launched.step, num_steps),
+        with_text_us=_median_us(_with_text(written, text), num_steps),
+        with_sampling_us=_median_us(_with_text(sampled, text), num_steps),
         overlapped_steps_per_second=_overlapped(num_seqs, blocks, min(num_steps, 300)),
     )
 

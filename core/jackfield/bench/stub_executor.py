@@ -7,7 +7,7 @@ import time
 import msgspec
 import numpy as np
 
-from jackfield.engine.step import Step, StepResult
+from jackfield.engine.step import Executor, Step, StepResult
 
 _TOKEN = 7
 
@@ -37,3 +37,17 @@ class StubExecutor:
     def sample(self, forward: int, masks: object = None) -> StubPending:
         self._free_at = max(self._free_at, time.perf_counter()) + self._step_seconds
         return StubPending(forward, self._free_at)
+
+
+class LaunchOnly:
+    """Launches on a real runner, inputs, plans, parameters and all, and answers for the sampler."""
+
+    def __init__(self, runner: Executor) -> None:
+        self._runner = runner
+
+    def launch(self, step: Step) -> int:
+        self._runner.launch(step)
+        return int(np.count_nonzero(step.samples))
+
+    def sample(self, forward: int, masks: object = None) -> StubPending:
+        return StubPending(forward, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import click
@@ -27,4 +28,5 @@ def command(**values: Any) -> None:
     engine, server = take_engine(values), take(ServerOptions, values)
     from jackfield.server.run import serve
 
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     serve(engine, server)

@@ -16,8 +16,8 @@ _NEEDS_FACTOR = ("linear", "dynamic", "llama3")
 class RopeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Rotary embedding and its scaling. Fields that a type does not use keep their defaults.
 
-    `original_max_len` is the context that the model was trained at before it was stretched; `attention_factor` multiplies
-    cosines and sines (None: what the type's paper gives). Formulas and sources: `jackfield.layers.rope`.
+    `original_max_len` is the context that the model was trained at before it was stretched; `attention_factor`
+    multiplies cosines and sines (None: what the type's paper gives). Formulas and sources: `jackfield.layers.rope`.
     """
 
     type: RopeType = "default"
@@ -38,7 +38,7 @@ class RopeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_rope(fields: JsonFields, max_len: int, default_theta: float = 10_000.0) -> RopeConfig:
-    """The rope of a config.json with `max_position_embeddings` = `max_len`; ConfigError names a field that does not fit."""
+    """The rope of a config.json whose `max_position_embeddings` is `max_len`; ConfigError names a wrong field."""
     rope = fields.inner("rope_parameters" if "rope_parameters" in fields else "rope_scaling")
     kind = _type(rope)
     original = rope.positive(

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-from typing import BinaryIO
 
 import msgspec
 import zmq
@@ -36,7 +35,7 @@ from jackfield_platforms.refusal import Refused
 from jackfield_platforms.selection import PlatformError
 
 logger = logging.getLogger(__name__)
-_ORPHANED = 3  # exit status
+_STDIN, _ORPHANED = 0, 3  # exit status
 
 
 class Loop:
@@ -87,8 +86,8 @@ def main() -> None:
     """Read where to connect and what to serve, serve it, tell what went wrong if anything did."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    launch = msgspec.json.decode(sys.stdin.buffer.readline(), type=Launch)
-    threading.Thread(target=_end_with_parent, args=(sys.stdin.buffer,), daemon=True).start()
+    launch = msgspec.json.decode(_first_line(), type=Launch)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     context = zmq.Context()
     socket = context.socket(zmq.PAIR)
     socket.set_hwm(MAX_QUEUED)
@@ -123,8 +122,20 @@ def _unexpected(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _end_with_parent(stdin: BinaryIO) -> None:
-    stdin.read()
+def _first_line() -> bytes:
+    """Read without a buffer: a thread that waits inside a buffered reader would trip the interpreter at its end."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(_STDIN, 1)
+        if not byte:
+            sys.exit(_ORPHANED)
+        line += byte
+    return line
+
+
+def _end_with_parent() -> None:
+    while os.read(_STDIN, 4096):
+        pass
     os._exit(_ORPHANED)
 
 

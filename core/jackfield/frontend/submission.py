@@ -26,7 +26,7 @@ class Submission:
     @property
     def is_finished(self) -> bool:
         """Whether the engine has nothing more to bring."""
-        return self._failure is not None or not any([state.num_unfinished for state in self.states])
+        return self._failure is not None or not any(state.num_unfinished for state in self.states)
 
     def wake(self) -> None:
         """Something came."""

@@ -89,7 +89,7 @@ class Tokenizer:
             )
         try:
             prompt: str = self.hf.apply_chat_template(list(messages), tokenize=False, **options)
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, TypeError, ValueError) as error:  # whatever a template does with odd messages
             raise FieldError("messages", f"The chat template refused these messages: {error}") from error
         return prompt
 

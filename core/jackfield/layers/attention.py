@@ -13,7 +13,7 @@ from jackfield_platforms.linear import LinearSpec
 
 
 class Attention(nn.Module):
-    """Grouped-query attention with rotary positions; with `qk_norm`, each head of q and k is normed before it is rotated."""
+    """Grouped-query attention with rotary positions; with `qk_norm` each head of q and k is normed before that."""
 
     def __init__(self, build: Build, layer: int, qk_norm: bool = False) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from jackfield_platforms.attention import Rope
 
 
 class DecoderLayer(nn.Module):
-    """Attention, then the feed-forward block. `partial` is what the layer before added last, not yet reduced or added."""
+    """Attention, then the feed-forward block. `partial` is the last sum of the layer before, not added yet."""
 
     def __init__(self, build: Build, layer: int, attention: Attention) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """The table of a rotary embedding (Su et al., 2021), with each way of stretching it to longer contexts.
 
-Everything is fixed when the model is built. Two scalings depend on how long a sequence is (dynamic, longrope); here the length
-is the longest that will be served, so that a cached key means the same whatever sequence reads it.
+Everything is fixed when the model is built. Two scalings depend on how long a sequence is (dynamic, longrope); here the
+length is the longest that will be served, so that a cached key means the same whatever sequence reads it.
 """
 
 from __future__ import annotations

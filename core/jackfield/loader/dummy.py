@@ -16,7 +16,7 @@ _BIAS_STD = 0.02
 
 
 def dummy_model(config: ModelConfig, build: Build, *, seed: int = 0, registry: ModelRegistry | None = None) -> Model:
-    """The model of `config` with seeded normal weights, scaled so that activations keep their size from layer to layer."""
+    """The model of `config` with seeded normal weights, scaled so that activations keep their size."""
     model = empty_model(config, build, registry)
     generator = torch.Generator().manual_seed(seed)
     for module in packables(model):

@@ -12,7 +12,7 @@ _WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
 def model_folder(name: str) -> Path:
-    """The local folder of `name`, itself a folder or a hub name like `org/model`; ConfigError says why there is none."""
+    """The local folder of `name`, a folder or a hub name like `org/model`; ConfigError says why there is none."""
     path = Path(name).expanduser()
     if path.is_dir():
         return path

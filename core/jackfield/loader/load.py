@@ -24,7 +24,7 @@ def load_model(
 ) -> Model:
     """The model of `config` with the weights of the folder at `path`, converted to `build.dtype`, on `build.device`.
 
-    Peak memory is what the packed model takes, plus its largest module. `progress` draws a bar where stderr is a terminal.
+    Peak memory is what the packed model takes, plus its largest module. `progress` draws a bar if stderr is a terminal.
     LoadError names every tensor that is missing, surplus, or of a wrong shape; nothing is read before all fit.
     """
     model = empty_model(config, build, registry)

@@ -16,7 +16,7 @@ _IGNORED = re.compile(r"(.*\.)?rotary_emb\.(inv_freq|cos_cached|sin_cached)")
 
 
 class Target(msgspec.Struct, frozen=True):
-    """A place for one stored tensor of `shape`: from `first` on along the dimension `out_dim` of a module's parameter."""
+    """A place for one stored tensor of `shape`: from `first` on along `out_dim` of a module's parameter."""
 
     module: Packable
     param: str
@@ -28,8 +28,8 @@ class Target(msgspec.Struct, frozen=True):
 def place(modules: Sequence[Packable], checkpoint: Checkpoint, model: str) -> dict[str, Target]:
     """The target of every tensor that is to be read, in the checkpoint's order.
 
-    LoadError lists the tensors that are missing, that nobody takes, whose shape or dtype is not what `model` wants, and the
-    copies of tied weights that differ.
+    LoadError lists the tensors that are missing, that nobody takes, whose shape or dtype is not what `model` wants, and
+    the copies of tied weights that differ.
     """
     targets = {name: target for module in modules for name, target in _targets(module, checkpoint)}
     copies = {copy: name for module in modules for copy, name in _copies(module, checkpoint)}

@@ -60,7 +60,7 @@ class Build(msgspec.Struct, frozen=True):
 
 
 class Model(ABC, nn.Module):
-    """Three programs, never one: embed, forward, logits. Made by `Model(build)`, empty until `jackfield.loader` fills it.
+    """Three programs, never one: embed, forward, logits. Made empty, by `Model(build)`; `jackfield.loader` fills it.
 
     The loader fills every `jackfield.layers.packable.Packable` among the modules; each knows its name in a checkpoint.
     """
@@ -79,7 +79,7 @@ class Model(ABC, nn.Module):
 
     @abstractmethod
     def forward(self, hidden: Hidden, step: StepInputs) -> Hidden:
-        """All decoder layers and the final norm; `["hidden"]` of what it returns, `[tokens, hidden]`, is for `logits`."""
+        """All decoder layers and the final norm; `["hidden"]` of the result, `[tokens, hidden]`, is for `logits`."""
 
     @abstractmethod
     def logits(self, rows: Tensor) -> Tensor:

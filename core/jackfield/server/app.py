@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from jackfield.field_error import FieldError
@@ -26,6 +27,7 @@ _ERRORS = (
     EngineDeadError,
     RequestFailedError,
     ShuttingDownError,
+    ClientDisconnect,
     HTTPException,
     Exception,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from jackfield.server.errors import ApiError, body_error
 
@@ -23,14 +23,11 @@ class BodyReader(Generic[T]):
         """The decoded body. Raises ApiError 400 naming the field, 413 for one that is too long."""
         parts: list[bytes] = []
         size = 0
-        try:
-            async for part in request.stream():
-                size += len(part)
-                if size > max_bytes:
-                    raise ApiError(413, f"The body is longer than {max_bytes} bytes.", code="body_too_long")
-                parts.append(part)
-        except ClientDisconnect as error:
-            raise ApiError(400, "The client left before its request was complete.") from error
+        async for part in request.stream():
+            size += len(part)
+            if size > max_bytes:
+                raise ApiError(413, f"The body is longer than {max_bytes} bytes.", code="body_too_long")
+            parts.append(part)
         try:
             return self._decoder.decode(b"".join(parts))
         except msgspec.DecodeError as error:

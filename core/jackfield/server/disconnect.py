@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from jackfield.frontend.submission import Submission
 
 
-async def until_disconnect(receive: Receive) -> None:
-    """Return when the client is gone. The request's body must have been read."""
+@asynccontextmanager
+async def bound_to_client(submission: Submission, receive: Receive) -> AsyncIterator[None]:
+    """While inside, a client that leaves ends its submission: whoever reads it gets ClientDisconnect.
+
+    On the way out, however that happens, the engine is told to forget what is left. The body must have been read.
+    """
+    watching = asyncio.ensure_future(_give_up_when_left(submission, receive))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        submission.abort()
+
+
+async def _give_up_when_left(submission: Submission, receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def finished_in_time(submission: Submission, receive: Receive) -> bool:
-    """Wait for the whole answer; False when the client left first. Raises what failed the request."""
-    answering = asyncio.ensure_future(submission.finished())
-    leaving = asyncio.ensure_future(until_disconnect(receive))
-    try:
-        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not answering.done():
-            return False
-        answering.result()
-        return True
-    finally:
-        answering.cancel()
-        leaving.cancel()
+    submission.fail(ClientDisconnect())
+    submission.abort()

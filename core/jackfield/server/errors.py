@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from jackfield.field_error import FieldError
@@ -73,6 +73,8 @@ def as_api_error(error: Exception) -> ApiError:
         return ApiError(503, str(error), code="shutting_down", headers={"Retry-After": "5"})
     if isinstance(error, RequestFailedError):
         return ApiError(500, str(error), code="engine_error")
+    if isinstance(error, ClientDisconnect):
+        return ApiError(499, "The client left.")  # for the count of responses: nobody reads it
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, str(error.detail), headers=error.headers)
     logger.error("A request failed", exc_info=error)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from jackfield.frontend.frontend import Ask
 from jackfield.frontend.prompt import Prompt
 from jackfield.server.body import BodyReader
-from jackfield.server.disconnect import finished_in_time
+from jackfield.server.disconnect import bound_to_client
 from jackfield.server.envelope import Envelope
 from jackfield.server.events_chat import ChatEvents, chat_answer
 from jackfield.server.protocol_chat import ChatRequest
@@ -43,10 +43,7 @@ class ChatRoute:
         if body.stream:
             events = ChatEvents(envelope, submission, frontend.tokenizer, includes_usage=body.includes_usage)
             return EventStream(submission, events)
-        try:
-            if not await finished_in_time(submission, request.receive):
-                return Response(status_code=499)  # nobody reads it
+        async with bound_to_client(submission, request.receive):
+            await submission.finished()
             answer = chat_answer(envelope, submission, frontend.tokenizer)
-            return Response(msgspec.json.encode(answer), media_type="application/json")
-        finally:
-            submission.abort()
+        return Response(msgspec.json.encode(answer), media_type="application/json")

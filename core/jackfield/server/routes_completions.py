@@ -10,7 +10,7 @@ from jackfield.frontend.frontend import Ask
 from jackfield.frontend.submission import Submission
 from jackfield.frontend.tokenizer import Tokenizer
 from jackfield.server.body import BodyReader
-from jackfield.server.disconnect import finished_in_time
+from jackfield.server.disconnect import bound_to_client
 from jackfield.server.envelope import Envelope
 from jackfield.server.events_completions import CompletionEvents, completion_answer
 from jackfield.server.protocol_completions import CompletionRequest
@@ -46,13 +46,10 @@ class CompletionsRoute:
                 envelope, submission, frontend.tokenizer, includes_usage=body.includes_usage, echoes=echoes
             )
             return EventStream(submission, events)
-        try:
-            if not await finished_in_time(submission, request.receive):
-                return Response(status_code=499)  # nobody reads it
+        async with bound_to_client(submission, request.receive):
+            await submission.finished()
             answer = completion_answer(envelope, submission, frontend.tokenizer, echoes)
-            return Response(msgspec.json.encode(answer), media_type="application/json")
-        finally:
-            submission.abort()
+        return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 def _echoes(submission: Submission, tokenizer: Tokenizer) -> list[str]:

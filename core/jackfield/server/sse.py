@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from typing import Protocol
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from jackfield.frontend.sequence import Delta
 from jackfield.frontend.submission import Submission
-from jackfield.server.disconnect import until_disconnect
+from jackfield.server.disconnect import bound_to_client
 from jackfield.server.errors import as_api_error
 
 _HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
@@ -39,32 +40,16 @@ class EventStream(Response):
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        writing = asyncio.current_task()
-        assert writing is not None
-        leaving = asyncio.ensure_future(until_disconnect(receive))
-        is_gone = False
-
-        def left(_: asyncio.Future[None]) -> None:
-            nonlocal is_gone
-            if not leaving.cancelled():
-                is_gone = True
-                writing.cancel()
-
-        leaving.add_done_callback(left)
-        try:
-            await self._write(scope, receive, send)
-        except asyncio.CancelledError:
-            if not is_gone:
-                raise
-        finally:
-            leaving.remove_done_callback(left)
-            leaving.cancel()
-            self._submission.abort()
+        with contextlib.suppress(ClientDisconnect):
+            async with bound_to_client(self._submission, receive):
+                await self._write(scope, receive, send)
 
     async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
         submission, event = self._submission, self._events.delta
         try:
             deltas = await submission.deltas()
+        except ClientDisconnect:
+            raise
         except Exception as error:
             await as_api_error(error).response()(scope, receive, send)
             return
@@ -75,6 +60,8 @@ class EventStream(Response):
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 deltas = await submission.deltas()
             last = self._events.end() + DONE
+        except ClientDisconnect:
+            raise
         except Exception as error:
             last = b"data: " + as_api_error(error).body() + b"\n\n" + DONE
         await send({"type": "http.response.body", "body": last, "more_body": False})

@@ -1,4 +1,4 @@
-"""Limits that a control group (a container, a systemd slice) puts on this process. Versions 1 and 2. Imports no torch."""
+"""Limits that a control group (a container, a systemd slice) puts on this process, versions 1 and 2. No torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MemoryLimit(msgspec.Struct, frozen=True):
 
 
 def memory_limits(root: Path = Path("/")) -> list[MemoryLimit]:
-    """The limits of this process's group and of all its ancestors, innermost first. `root` is where /proc and /sys are."""
+    """Limits of this process's group and of all its ancestors, innermost first. `root` is where /proc and /sys are."""
     found = []
     for folder in _groups(root, "memory"):
         limit = _number(folder / "memory.max") or _number(folder / "memory.limit_in_bytes")
@@ -77,7 +77,7 @@ def _page_cache(folder: Path) -> int:
     file = folder / "memory.stat"
     pairs = (line.partition(" ") for line in file.read_text().splitlines()) if file.is_file() else ()
     stat = {key: int(value) for key, _, value in pairs if value.isdigit()}
-    names = ("total_inactive_file", "total_active_file")  # version 1 has totals with the groups below, version 2 only such
+    names = ("total_inactive_file", "total_active_file")  # version 2 counts the groups below without saying "total_"
     return sum(stat.get(name, stat.get(name.removeprefix("total_"), 0)) for name in names)
 
 

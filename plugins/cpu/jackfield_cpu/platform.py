@@ -25,7 +25,10 @@ class CpuPlatform(Platform):
 
     def __init__(self) -> None:
         self.processor = this_processor()
-        self.linears: tuple[LinearOp, ...] = (OneDnnLinear(onednn_refusals(self.processor)), PanelLinear(self.processor))
+        self.linears: tuple[LinearOp, ...] = (
+            OneDnnLinear(onednn_refusals(self.processor)),
+            PanelLinear(self.processor),
+        )
 
     def capabilities(self) -> Capabilities:
         dtypes = ("bfloat16", "float32", "float16")

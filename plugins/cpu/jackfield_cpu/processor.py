@@ -64,7 +64,9 @@ def _entries(root: Path) -> list[dict[str, str]]:
     if not file.is_file():
         return []
     blocks = (block.splitlines() for block in file.read_text(errors="replace").strip().split("\n\n"))
-    return [{key.strip(): value.strip() for key, _, value in (line.partition(":") for line in block)} for block in blocks]
+    return [
+        {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in block)} for block in blocks
+    ]
 
 
 def _by_number(entries: list[dict[str, str]]) -> dict[int, dict[str, str]]:

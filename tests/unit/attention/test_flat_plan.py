@@ -69,7 +69,7 @@ def test_the_flat_list_may_be_bounded_below_rows_times_blocks(scene, need):
 def test_a_step_larger_than_its_bucket_is_an_error_that_gives_both_sizes(scene, need, sizes):
     made = scene(FlatBlockAttention, [(50, 1), (60, 1), (60, 38)], need())
     bucket = Bucket("mixed", **{"num_rows": 3, "num_tokens": 40, "max_blocks": 8, **sizes})
-    with pytest.raises(ValueError, match=r"bucket holds .* needs .*larger"):
+    with pytest.raises(ValueError, match=r"bucket holds .* needs .*larger one"):
         made.run(bucket)
 
 

@@ -16,7 +16,8 @@ from jackfield_platforms.probe import LaunchOptions
 def machine(root: Path, cores: int, threads: int, flags: str) -> Path:
     """A root with the cpuinfo of one socket; hardware thread t of core c is CPU c + t * cores."""
     blocks = [
-        f"processor\t: {core + thread * cores}\nmodel name\t: Test 9000\nphysical id\t: 0\ncore id\t: {core}\nflags\t: {flags}"
+        f"processor\t: {core + thread * cores}\nmodel name\t: Test 9000\nphysical id\t: 0\n"
+        f"core id\t: {core}\nflags\t: {flags}"
         for thread in range(threads)
         for core in range(cores)
     ]

@@ -51,7 +51,9 @@ class CountingExecutor:
 
 
 def engine_with(executor: CountingExecutor, depth: int) -> Engine:
-    config = SchedulerConfig(max_num_seqs=8, max_num_batched_tokens=64, max_model_len=512, groups=(KVGroup(None, 16, 200),))
+    config = SchedulerConfig(
+        max_num_seqs=8, max_num_batched_tokens=64, max_model_len=512, groups=(KVGroup(None, 16, 200),)
+    )
     return Engine(Scheduler(config), executor, INFO, depth=depth)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,17 @@ def test_a_saved_tokenizer_is_the_same_again(byte_level: Tokenizer, tmp_path: Pa
     assert loaded.is_byte_level
     messages = [{"role": "user", "content": "hi"}]
     assert loaded.render_chat(messages, add_generation_prompt=True) == "[user]hi[assistant]"
+
+
+def test_a_tokenizer_of_a_class_with_code_of_its_own_goes_through_autotokenizer(
+    byte_level: Tokenizer, tmp_path: Path
+) -> None:
+    byte_level.hf.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "Qwen2Tokenizer"}))
+    loaded = Tokenizer.load(tmp_path)
+    assert type(loaded.hf).__name__.startswith("Qwen2")
+    assert loaded.decode(loaded.encode("the quick 🙂 brown")) == "the quick 🙂 brown"
 
 
 def test_a_folder_without_a_tokenizer_says_what_is_there(tmp_path: Path) -> None:

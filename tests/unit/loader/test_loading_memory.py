@@ -50,7 +50,8 @@ config = load_model_config(folder)
 op = Copying() if sys.argv[2] == "copying" else TorchLinear()
 build = Build(
     config=config, dtype=torch.bfloat16, kv_dtype=torch.bfloat16, device=torch.device("cpu"),
-    capabilities=Capabilities(dtypes=("bfloat16",), kv_dtypes=("bfloat16",)), ops=resolve(OpTable(), OpSpec("bfloat16")),
+    capabilities=Capabilities(dtypes=("bfloat16",), kv_dtypes=("bfloat16",)),
+    ops=resolve(OpTable(), OpSpec("bfloat16")),
     linear_ops=(op,), comm=SingleRank(), quant=lambda name: Unquantized(), layers=range(config.num_layers),
 )
 torch.ones(1000).to(torch.bfloat16).sum()  # what torch sets up at its first call is not ours
