@@ -26,7 +26,9 @@ class Unquantized(QuantMethod):
 
     def params(self, layer: LinearSpec) -> Mapping[str, ParamSpec]:
         weight = ParamSpec((layer.out_size, layer.in_size), layer.dtype)
-        return {"weight": weight, "bias": ParamSpec((layer.out_size,), layer.dtype)} if layer.bias else {"weight": weight}
+        return (
+            {"weight": weight, "bias": ParamSpec((layer.out_size,), layer.dtype)} if layer.bias else {"weight": weight}
+        )
 
     def encode(self, params: dict[str, Tensor], layer: LinearSpec) -> Encoded:
         return Encoded(Encoding("float", _BITS[layer.dtype]), params.pop("weight"), params.pop("bias", None))
