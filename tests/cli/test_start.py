@@ -84,7 +84,7 @@ def test_importing_jackfield_loads_nothing_heavy():
 def test_a_public_name_that_does_not_exist_is_an_attribute_error():
     import jackfield
 
-    with pytest.raises(AttributeError, match="module 'jackfield' has no attribute 'LLMS'; it has LLM, AsyncLLM"):
+    with pytest.raises(AttributeError, match="module 'jackfield' has no attribute 'LLMS'; it has LLM, Async"):
         _ = jackfield.LLMS
 
 
