@@ -1,4 +1,7 @@
-"""The decode rows of a step in groups of similar length, and the scratch that every layer reuses."""
+"""The decode rows of a step in groups of similar length, and the scratch that every layer of every step reuses.
+
+Steps of one backend run one after another on the device, so one scratch serves them all.
+"""
 
 from __future__ import annotations
 
@@ -66,6 +69,7 @@ class DecodePlanner:
         self.heads = np.arange(kv_heads, dtype=np.int32)[:, None]
         self.offsets = np.arange(block_size, dtype=np.int32)
         self.value_step = np.repeat(self.heads * block_size, need.query_heads // kv_heads, axis=0)  # [query_heads, 1]
+        self._kept: _Scratch | None = None
         self.max_keys = GROUP_BYTES // (4 * kv_heads * need.kv.k_dim)
 
     def plan(self, layout: Layout, rows: Ints) -> DecodePlan:
@@ -92,7 +96,7 @@ class DecodePlanner:
             groups=groups,
             values=torch.from_numpy(values).to(self.device),
             bags=torch.from_numpy((ends - counts).astype(np.int32)).to(self.device),
-            weights=scratch.weights,
+            weights=scratch.weights[: ends[-1]],
         )
 
     def _values(self, ids: Int32s, length: Ints, hidden: Bools | None, out: Int32s) -> None:
@@ -108,9 +112,18 @@ class DecodePlanner:
         np.add(first[:, None, :], self.value_step, out=out)
 
     def _scratch(self, num_weights: int, num_blocks: int) -> _Scratch:
-        shape = (num_blocks * self.need.kv.kv_heads, self.block_size * self.need.kv.k_dim)
+        """Buffers of at least these sizes; kept from step to step, and made half as large again when they are too
+        small.
+        """
+        kept, num_rows = self._kept, num_blocks * self.need.kv.kv_heads
+        if kept is None or len(kept.weights) < num_weights or len(kept.raw) < num_rows:
+            old_weights, old_rows = (0, 0) if kept is None else (len(kept.weights), len(kept.raw))
+            kept = self._kept = self._allocate(_grown(old_weights, num_weights), _grown(old_rows, num_rows))
+        return kept
+
+    def _allocate(self, num_weights: int, num_rows: int) -> _Scratch:
         dtype = torch_dtype(self.need.kv.dtype)
-        raw = torch.empty(shape, dtype=dtype, device=self.device)
+        raw = torch.empty(num_rows, self.block_size * self.need.kv.k_dim, dtype=dtype, device=self.device)
         wide = raw if dtype == torch.float32 else torch.empty_like(raw, dtype=torch.float32)
         weights = torch.empty(num_weights, dtype=torch.float32, device=self.device)
         return _Scratch(raw, wide, torch.empty_like(weights), weights)
@@ -133,3 +146,7 @@ class DecodePlanner:
             by_row=by_row,
             weights=scratch.weights[place].view_as(by_row),
         )
+
+
+def _grown(old: int, wanted: int) -> int:
+    return old if wanted <= old else max(wanted, old + old // 2)

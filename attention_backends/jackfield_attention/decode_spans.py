@@ -18,34 +18,43 @@ class Spans:
     """Keys of each decode row from the start of its first block in sight, longest first. All `[rows]`."""
 
     rows: Ints  # in the layout
-    first_block: Ints  # column of the block table
-    skip: Ints  # keys of the first block that the window hides
     length: Ints  # keys, the skipped ones included
+    first_block: Ints | None = None  # column of the block table; None: 0, without a window
+    skip: Ints | None = None  # keys of the first block that the window hides; None: 0
 
     @classmethod
     def of(cls, layout: Layout, rows: Ints, window: int | None, block_size: int) -> Spans:
         """The spans of `rows`."""
         kv_len = layout.kv_len[rows].astype(np.int64)
-        first_key = np.zeros_like(kv_len) if window is None else np.maximum(kv_len - window, 0)
+        if window is None:
+            order = np.argsort(-kv_len, kind="stable")
+            return cls(rows[order], kv_len[order])
+        first_key = np.maximum(kv_len - window, 0)
         first_block = first_key // block_size
         length = kv_len - first_block * block_size
         order = np.argsort(-length, kind="stable")
-        return cls(rows[order], first_block[order], (first_key - first_block * block_size)[order], length[order])
+        return cls(rows[order], length[order], first_block[order], (first_key - first_block * block_size)[order])
 
     def block_ids(self, layout: Layout, part: slice, blocks: int) -> npt.NDArray[np.int32]:
         """The first `blocks` blocks of each row of `part`, `[rows, blocks]`; any blocks past a row's own."""
+        ids: npt.NDArray[np.int32]
+        if self.first_block is None:
+            ids = layout.block_table[self.rows[part], :blocks]
+            return ids
         columns = self.first_block[part, None] + np.arange(blocks)
         columns = np.minimum(columns, layout.block_table.shape[1] - 1)
-        ids: npt.NDArray[np.int32] = layout.block_table[self.rows[part, None], columns]
+        ids = layout.block_table[self.rows[part, None], columns]
         return ids
 
     def hidden(self, part: slice, keys: int) -> npt.NDArray[np.bool_] | None:
         """Which of the first `keys` keys each row of `part` does not see, `[rows, keys]`; None: it sees all."""
-        skip, length = self.skip[part], self.length[part]
-        if length[-1] == keys and not skip.any():
+        length = self.length[part]
+        skip = None if self.skip is None or not self.skip[part].any() else self.skip[part]
+        if length[-1] == keys and skip is None:
             return None
         key = np.arange(keys)
-        return (key < skip[:, None]) | (key >= length[:, None])
+        past: npt.NDArray[np.bool_] = key >= length[:, None]
+        return past if skip is None else past | (key < skip[:, None])
 
 
 def group_bounds(lengths: Ints, max_keys: int) -> list[tuple[int, int]]:

@@ -16,6 +16,21 @@ def query_lengths(layout: Layout) -> Ints:
     return np.where(layout.kv_len[: layout.num_rows] > 0, start[1:] - start[:-1], 0)
 
 
+def is_decode(layout: Layout) -> bool:
+    """Whether every row is real and has one query token: the common step, which has shorter ways."""
+    return layout.num_tokens == layout.num_rows == layout.kv_len.size and bool(layout.kv_len.all())
+
+
+def decode_slots(layout: Layout, block_size: int) -> Ints:
+    """`query_slots` of a step in which `is_decode`."""
+    position = layout.kv_len - 1
+    column = position // block_size
+    block = layout.block_table[np.arange(layout.num_rows), column].astype(np.int64)
+    block *= block_size
+    block += position - column * block_size
+    return block
+
+
 def query_slots(layout: Layout, lengths: Ints, block_size: int, num_tokens: int) -> Ints:
     """The slot of each query token, `[num_tokens]`; 0 for tokens of padding rows and for those that pad the step."""
     row = np.repeat(np.arange(layout.num_rows), lengths)

@@ -68,7 +68,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return self.presence_penalty != 0 or self.frequency_penalty != 0 or self.repetition_penalty != 1
 
 
-def _check_range(field: str, value: Any, kind: tuple[type, ...], bounds: tuple[float, float]) -> None:
+def _check_range(field: str, value: Any, kind: tuple[type[Any], ...], bounds: tuple[float, float]) -> None:
     low, high = bounds
     if not isinstance(value, kind):
         raise FieldError(field, f"{field} must be {'an integer' if kind == (int,) else 'a number'}; got {value!r}")

@@ -1,7 +1,7 @@
 """Paged attention: what a backend is asked for, what it is given each step, what it must do.
 
-A backend is made once for each KV group. Once a step the runner calls `plan` on the host; once a layer it calls `run` on the
-device. The cache is opaque to the core: only the backend knows its layout.
+A backend is made once for each KV group. Once a step the runner calls `plan` on the host; once a layer it calls `run`
+on the device. The cache is opaque to the core: only the backend knows its layout.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ class AttentionNeed(msgspec.Struct, frozen=True):
 class Layout(msgspec.Struct):
     """One step as the host sees it: views of persistent int32 host buffers, decode rows first.
 
-    Row r holds the query tokens `query_start[r] : query_start[r + 1]` of the step; they are the last ones of its `kv_len[r]`
-    tokens (the step's own included). Token p of row r lives in block `block_table[r, p // block_size]` at `p % block_size`.
-    Block 0 is the null block: padding rows (kv_len 0, or table entries 0) write there and nobody reads it as a value.
+    Row r holds the query tokens `query_start[r] : query_start[r + 1]` of the step; they are the last ones of its
+    `kv_len[r]` tokens (the step's own included). Token p of row r lives in block `block_table[r, p // block_size]` at
+    `p % block_size`. Block 0 is the null block: padding rows (kv_len 0, or table entries 0) write there and nobody
+    reads it as a value.
     """
 
     num_rows: int
@@ -61,8 +62,8 @@ class LayerKV(msgspec.Struct):
 class Rope(msgspec.Struct):
     """Rotary embedding that `run` applies to q and k before it writes k.
 
-    `table` holds cos then sin, `[max_positions, 2 * rotary_dim // 2]` float32; `positions` is `[tokens]`; halves are paired as
-    in Llama's checkpoints (element i with i + rotary_dim / 2) unless `interleaved`.
+    `table` holds cos then sin, `[max_positions, 2 * rotary_dim // 2]` float32; `positions` is `[tokens]`; halves are
+    paired as in Llama's checkpoints (element i with i + rotary_dim / 2) unless `interleaved`.
     """
 
     table: Tensor
@@ -100,7 +101,8 @@ class AttentionBackend(ABC, Generic[Plan]):
         """Rotate q and k if asked, write k and v, attend.
 
         q `[tokens, query_heads, k_dim]`, k `[tokens, kv_heads, k_dim]`, v `[tokens, kv_heads, v_dim]`; returns
-        `[tokens, query_heads, v_dim]` in q's dtype. Rows at and past `num_tokens` may hold anything and so may their output.
+        `[tokens, query_heads, v_dim]` in q's dtype. Rows at and past `num_tokens` may hold anything and so may their
+        output.
         """
 
     # optional

@@ -9,7 +9,10 @@ import msgspec
 
 
 class Bucket(msgspec.Struct, frozen=True):
-    """The shape of one launch. Sizes are upper bounds that the launch is padded to; None in `query_len` means ragged rows."""
+    """The shape of one launch.
+
+    Sizes are upper bounds that the launch is padded to; None in `query_len` means ragged rows.
+    """
 
     phase: Literal["prefill", "decode", "mixed"]
     num_rows: int

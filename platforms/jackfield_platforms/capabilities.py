@@ -21,9 +21,9 @@ class SchedulingRules(msgspec.Struct, frozen=True):
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Frozen facts about a platform.
 
-    `dtypes` are names as in `torch.<name>`, best first; `"auto"` on the command line takes the checkpoint's dtype when it
-    is listed, otherwise the first of the same width class. `memory_utilization` is the share of free memory that the engine
-    may plan with unless the user says otherwise.
+    `dtypes` are names as in `torch.<name>`, best first; `"auto"` on the command line takes the checkpoint's dtype when
+    it is listed, otherwise the first of the same width class. `memory_utilization` is the share of free memory that the
+    engine may plan with unless the user says otherwise.
     """
 
     dtypes: tuple[str, ...]

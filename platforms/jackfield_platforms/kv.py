@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 import msgspec
 
 
@@ -26,5 +24,5 @@ class Windowed(msgspec.Struct, frozen=True, tag=True):
     window: int
 
 
-KVSpec = Union[Paged, Windowed]
+KVSpec = Paged | Windowed
 """`Latent`, `State` and `NoCache` of the design join this union with the first model that needs them."""

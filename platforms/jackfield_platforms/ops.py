@@ -1,7 +1,7 @@
 """The functions that a device may replace, each chosen once, when a layer is built.
 
-`OpTable` is a closed list: a platform gives its own implementations first, the plain-torch definitions of `reference` come last
-and refuse nothing. `resolve` picks one of each for a dtype; layers keep the function and call it.
+`OpTable` is a closed list: a platform gives its own implementations first, the plain-torch definitions of `reference`
+come last and refuse nothing. `resolve` picks one of each for a dtype; layers keep the function and call it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A platform: one kind of device, and how the core is to use it.
 
-Three members are required: `name` and `device_type`, `capabilities`, `attention_backends`. Everything else has a default that
-works for a device that torch already knows.
+Three members are required: `name` and `device_type`, `capabilities`, `attention_backends`. Everything else has a
+default that works for a device that torch already knows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from jackfield_platforms.ops import OpTable
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Bytes of a device that this process could use: all of them, and those that are free now. `limit` says what set `total`."""
+    """Bytes of a device that this process could use: all of them, and those that are free now.
+
+    `limit` says what set `total`.
+    """
 
     total: int
     free: int
@@ -73,7 +76,9 @@ class Platform(ABC):
         torch.accelerator.synchronize(device)
 
     def fetch(self, tensor: Tensor) -> Callable[[], Tensor]:
-        """Start copying `tensor` to the host; the returned function waits for that copy alone and gives the host tensor."""
+        """Start copying `tensor` to the host; the returned function waits for that copy alone and gives the host
+        tensor.
+        """
         if tensor.device.type == "cpu":
             return lambda: tensor
         host = tensor.to("cpu", non_blocking=True)

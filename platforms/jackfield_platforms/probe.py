@@ -11,9 +11,9 @@ import msgspec
 class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The answer of `probe()`: whether the device can be used on this machine, and why.
 
-    `usable`: it can. `absent`: the device is not here, which is fine. `unusable`: the device is here but broken (driver,
-    permissions, versions), which is an error unless another platform is asked for by name. The highest score wins: 10 is
-    for the CPU that is always there, 100 for an accelerator. A tie is an error.
+    `usable`: it can. `absent`: the device is not here, which is fine. `unusable`: the device is here but broken
+    (driver, permissions, versions), which is an error unless another platform is asked for by name. The highest score
+    wins: 10 is for the CPU that is always there, 100 for an accelerator. A tie is an error.
     """
 
     state: Literal["usable", "absent", "unusable"]

@@ -33,8 +33,8 @@ def silu_mul(gate_up: Tensor) -> Tensor:
 def rotary(q: Tensor, k: Tensor, table: Tensor, positions: Tensor, interleaved: bool) -> tuple[Tensor, Tensor]:
     """Rotate the first `rotary_dim` elements of each head (Su et al., 2021).
 
-    q `[tokens, heads, dim]`, k `[tokens, kv_heads, dim]`; table `[max_positions, rotary_dim]` float32, cosines then sines;
-    positions `[tokens]`. Returns new tensors.
+    q `[tokens, heads, dim]`, k `[tokens, kv_heads, dim]`; table `[max_positions, rotary_dim]` float32, cosines then
+    sines; positions `[tokens]`. Returns new tensors.
     """
     cos, sin = table[positions].to(q.dtype).unsqueeze(1).chunk(2, dim=-1)  # [tokens, 1, rotary_dim / 2]
     return _rotate(q, cos, sin, interleaved), _rotate(k, cos, sin, interleaved)

@@ -21,7 +21,9 @@ class Choice(msgspec.Struct, Generic[T], frozen=True):
     refusals: tuple[tuple[str, str], ...] = ()
 
 
-def choose(what: str, candidates: Sequence[T], rejects: Callable[[T], str | None], name: Callable[[T], str]) -> Choice[T]:
+def choose(
+    what: str, candidates: Sequence[T], rejects: Callable[[T], str | None], name: Callable[[T], str]
+) -> Choice[T]:
     """Take the first candidate whose `rejects` returns None; raise `Refused` with all the reasons when none does."""
     refusals: list[tuple[str, str]] = []
     for candidate in candidates:

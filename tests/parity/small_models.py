@@ -15,13 +15,25 @@ NEW_TOKENS = 64
 PROMPT_LENGTHS = (1, 2, 17, 48, 130, 256, 411, 600)
 
 _SIZES = {
-    "vocab_size": VOCAB, "hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 3, "num_attention_heads": 6,
-    "num_key_value_heads": 2, "max_position_embeddings": 1024, "bos_token_id": None, "eos_token_id": None, "pad_token_id": 0,
-}  # fmt: skip
+    "vocab_size": VOCAB,
+    "hidden_size": 96,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": 0,
+}
 _LLAMA3_ROPE = {
-    "rope_type": "llama3", "rope_theta": 10_000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
     "original_max_position_embeddings": 256,
-}  # fmt: skip
+}
 
 
 class SmallModel(msgspec.Struct, frozen=True):
@@ -54,7 +66,9 @@ def generate(twin: Any, prompt: list[int]) -> list[int]:
 
 
 def generate_with_mask(twin: Any, prompt: list[int], count: int, diagonal: int) -> list[int]:
-    """Greedy tokens when token i sees tokens up to i + `diagonal`, recomputed whole for every token; the first sees itself."""
+    """Greedy tokens when token i sees tokens up to i + `diagonal`, recomputed whole for every token; the first sees
+    itself.
+    """
     ids = list(prompt)
     with torch.inference_mode():
         for _ in range(count):
@@ -84,7 +98,9 @@ def _architecture(name: str) -> Any:
     if name == "qwen3-hybrid":
         kinds = ["sliding_attention", "full_attention", "sliding_attention"]
         window = {"use_sliding_window": True, "sliding_window": 40, "layer_types": kinds}
-    return Qwen3ForCausalLM(Qwen3Config(**_SIZES, head_dim=24, rope_parameters=rope, tie_word_embeddings=True, **window))
+    return Qwen3ForCausalLM(
+        Qwen3Config(**_SIZES, head_dim=24, rope_parameters=rope, tie_word_embeddings=True, **window)
+    )
 
 
 def _scaled(model: Any, seed: int) -> Any:

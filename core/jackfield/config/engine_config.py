@@ -43,7 +43,9 @@ def resolve(options: EngineOptions, model: ModelConfig, path: Path, capabilities
     dtype = _dtype(options.dtype, model.dtype, capabilities.dtypes, "dtype")
     longest = model.context_len
     if options.max_model_len is not None and options.max_model_len > longest:
-        raise ConfigError(f"max_model_len ({options.max_model_len}) must not exceed the model's context of {longest} tokens")
+        raise ConfigError(
+            f"max_model_len ({options.max_model_len}) must not exceed the model's context of {longest} tokens"
+        )
     return EngineConfig(
         model=model,
         model_path=path,

@@ -29,7 +29,8 @@ from jackfield_platforms.bucket import Limits
 from jackfield_platforms.discovery import Found
 from jackfield_platforms.linear import TorchLinear, torch_dtype
 from jackfield_platforms.loading import Plugins, load
-from jackfield_platforms.ops import OpSpec, resolve as resolve_ops
+from jackfield_platforms.ops import OpSpec
+from jackfield_platforms.ops import resolve as resolve_ops
 from jackfield_platforms.platform import Platform, ServingSpec
 
 _HASH_UNIT = 16  # tokens
@@ -45,7 +46,11 @@ def assemble(found: Found, options: EngineOptions, *, progress: bool) -> Engine:
     build = _build(config, platform, plugins)
     model = _model(config, build, registry, progress=progress)
     groups = make_groups(
-        model.attention_needs(), plugins.attention_backends(platform), config.block_size, device=build.device, ops=build.ops
+        model.attention_needs(),
+        plugins.attention_backends(platform),
+        config.block_size,
+        device=build.device,
+        ops=build.ops,
     )
     _check(platform, config, groups)
     memory = platform.memory(build.device)

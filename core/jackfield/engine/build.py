@@ -1,4 +1,7 @@
-"""From options to a running engine in this process. Imports torch only after the platform has said what must hold before."""
+"""From options to a running engine in this process.
+
+Imports torch only after the platform has said what must hold before.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ from jackfield_platforms.selection import find
 
 
 def build_engine(options: EngineOptions, *, progress: bool = True) -> Engine:
-    """Find the platform, load the model, size the cache. PlatformError, ConfigError, LoadError, Refused say what is wrong."""
+    """Find the platform, load the model, size the cache.
+
+    PlatformError, ConfigError, LoadError, Refused say what is wrong.
+    """
     found = find(options.platform)
     apply_launch(environment(found, LaunchOptions(cpus=_cpus())))
     return _assemble(found, options, progress)

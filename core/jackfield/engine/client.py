@@ -17,7 +17,19 @@ import zmq.asyncio
 from jackfield.config.options import EngineOptions
 from jackfield.engine.messages import EngineOutputs, EngineRequest, EngineStats
 from jackfield.engine.model_info import ModelInfo
-from jackfield.engine.wire import MAX_QUEUED, Abort, Add, Close, Failed, FromEngine, Launch, Outputs, ReadStats, Ready, Stats, ToEngine
+from jackfield.engine.wire import (
+    MAX_QUEUED,
+    Abort,
+    Add,
+    Close,
+    FromEngine,
+    Launch,
+    Outputs,
+    ReadStats,
+    Ready,
+    Stats,
+    ToEngine,
+)
 from jackfield.frontend.engine_client import EngineDeadError
 
 _MAX_BATCHES = 256  # outputs received and not yet taken; then reading waits
@@ -95,7 +107,9 @@ class ProcessEngine:
             if isinstance(message, Outputs):
                 await self._batches.put(message.outputs)
             elif isinstance(message, Stats):
-                self._asked.popleft().set_result(message.stats)
+                answer = self._asked.popleft()
+                if not answer.done():  # its reader may have given up
+                    answer.set_result(message.stats)
             elif isinstance(message, Ready):
                 self._ready.set_result(message)
             else:
@@ -107,7 +121,11 @@ class ProcessEngine:
         while await self._socket.poll(100):
             await asyncio.sleep(0)  # the reader takes them
         self._reader.cancel()
-        self._die(f"the engine process ended with status {status}" if status >= 0 else f"the engine process was ended by signal {-status}")
+        self._die(
+            f"the engine process ended with status {status}"
+            if status >= 0
+            else f"the engine process was ended by signal {-status}"
+        )
         if self._batches.full():
             self._batches.get_nowait()
         self._batches.put_nowait(None)
@@ -116,14 +134,19 @@ class ProcessEngine:
         if self._death is None:
             self._death = reason
         error = EngineDeadError(self._death)
-        for future in (self._ready, *self._asked):
-            if not future.done():
-                future.set_exception(error)
+        if not self._ready.done():
+            self._ready.set_exception(error)
+        for answer in self._asked:
+            if not answer.done():  # its reader may have given up
+                answer.set_exception(error)
         self._asked.clear()
 
 
 async def start_engine(options: EngineOptions) -> ProcessEngine:
-    """Start the engine's process and wait until it serves. EngineDeadError says why it does not; the process is gone then."""
+    """Start the engine's process and wait until it serves.
+
+    EngineDeadError says why it does not; the process is gone then.
+    """
     folder = Path(tempfile.mkdtemp(prefix="jackfield-"))
     socket = zmq.asyncio.Context.instance().socket(zmq.PAIR)
     socket.set_hwm(MAX_QUEUED)

@@ -37,8 +37,8 @@ class InFlight:
 class Engine:
     """Runs sequences to their ends, a step at a time.
 
-    The plain loop launches a step and waits for it. The overlapped one keeps `depth - 1` steps in hand: it schedules and
-    launches step t + 1 before it reads the results of t, so that host work hides behind the device's.
+    The plain loop launches a step and waits for it. The overlapped one keeps `depth - 1` steps in hand: it schedules
+    and launches step t + 1 before it reads the results of t, so that host work hides behind the device's.
     """
 
     def __init__(

@@ -45,8 +45,9 @@ def size_kv_cache(config: EngineConfig, groups: Sequence[AttentionGroup], memory
 def activation_bytes(config: EngineConfig) -> int:
     """An upper estimate of what a full step needs beside weights and cache.
 
-    Per token the widest moment of a layer: the residual, its norm, q, k, v and the attention's output, or the gate, up and
-    product of the MLP, each once more for a conversion. Per sampled row: the logits in the model's dtype and two float32 copies.
+    Per token the widest moment of a layer: the residual, its norm, q, k, v and the attention's output, or the gate, up
+    and product of the MLP, each once more for a conversion. Per sampled row: the logits in the model's dtype and two
+    float32 copies.
     """
     model, item = config.model, torch_dtype(config.dtype).itemsize
     heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_dim
@@ -59,8 +60,8 @@ def _free_bytes(config: EngineConfig, memory: Memory) -> int:
     if free <= 0:
         raise ConfigError(
             f"No memory is left for the KV cache: {memory.free / 2**30:.2f} GiB free ({memory.limit}), "
-            f"{config.memory_utilization:.0%} of it to be used, {activation_bytes(config) / 2**30:.2f} GiB for a step of "
-            f"{config.max_num_batched_tokens} tokens and {config.max_num_seqs} sequences. Lower max_num_seqs or "
+            f"{config.memory_utilization:.0%} of it to be used, {activation_bytes(config) / 2**30:.2f} GiB for a step "
+            f"of {config.max_num_batched_tokens} tokens and {config.max_num_seqs} sequences. Lower max_num_seqs or "
             "max_num_batched_tokens, or give kv_cache_memory"
         )
     return free
@@ -72,7 +73,8 @@ def _longest(num_bytes: int, needs: Sequence[GroupNeed], config: EngineConfig) -
     def size(length: int) -> int:
         chunk = config.max_num_batched_tokens
         return sum(
-            need.block_bytes * (1 + most_blocks(length, chunk, window=need.window, block_size=need.block_size)) for need in needs
+            need.block_bytes * (1 + most_blocks(length, chunk, window=need.window, block_size=need.block_size))
+            for need in needs
         )
 
     low, high = min(64, config.max_model_len), config.max_model_len

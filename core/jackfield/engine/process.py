@@ -1,6 +1,7 @@
 """The engine's own process: `python -m jackfield.engine.process`, started by `jackfield.engine.client`.
 
-It has its own interpreter lock, so that HTTP, tokenising and JSON never stall a step. It ends itself when its parent is gone.
+It has its own interpreter lock, so that HTTP, tokenising and JSON never stall a step. It ends itself when its parent is
+gone.
 """
 
 from __future__ import annotations
@@ -104,7 +105,11 @@ def _serve(launch: Launch, socket: zmq.Socket[bytes]) -> str | None:
     """Run to the end; what went wrong, for people."""
     try:
         engine = build_engine(launch.options)
-    except (PlatformError, Refused, ValueError) as error:  # what a user can mend; ConfigError and LoadError are ValueErrors
+    except (
+        PlatformError,
+        Refused,
+        ValueError,
+    ) as error:  # what a user can mend; ConfigError and LoadError are ValueErrors
         return str(error)
     except Exception as error:
         return _unexpected(error)

@@ -12,12 +12,18 @@ from jackfield_platforms.platform import Memory, Platform
 
 
 def startup_text(
-    found: Found, platform: Platform, config: EngineConfig, groups: Sequence[AttentionGroup], size: KVSize, memory: Memory
+    found: Found,
+    platform: Platform,
+    config: EngineConfig,
+    groups: Sequence[AttentionGroup],
+    size: KVSize,
+    memory: Memory,
 ) -> str:
     """Platform, model, attention, memory, blocks, the loop; a line each."""
     rules = platform.capabilities().scheduling
     blocks = " + ".join(
-        f"{count - 1:,} blocks of {group.backend.block_size}" for group, count in zip(groups, size.num_blocks, strict=True)
+        f"{count - 1:,} blocks of {group.backend.block_size}"
+        for group, count in zip(groups, size.num_blocks, strict=True)
     )
     lines = [
         f"platform   {found.name} ({found.dist} {found.dist_version}): {platform.describe()}",
@@ -27,8 +33,8 @@ def startup_text(
         f"memory     {memory.free / 2**30:.2f} of {memory.total / 2**30:.2f} GiB free ({memory.limit})",
         f"KV cache   {blocks} tokens, {config.kv_dtype}, {size.num_bytes / 2**20:,.0f} MiB, "
         f"prefixes {'cached' if config.enable_prefix_caching else 'not cached'}",
-        f"loop       {'overlapped' if config.overlap and rules.max_in_flight > 1 else 'plain'}, at most {config.max_num_seqs} "
-        f"sequences and {config.max_num_batched_tokens} tokens a step",
+        f"loop       {'overlapped' if config.overlap and rules.max_in_flight > 1 else 'plain'}, "
+        f"at most {config.max_num_seqs} sequences and {config.max_num_batched_tokens} tokens a step",
     ]
     return "\n".join(lines)
 

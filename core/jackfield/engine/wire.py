@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 import msgspec
 
 from jackfield.config.options import EngineOptions
@@ -58,5 +56,5 @@ class Outputs(msgspec.Struct, frozen=True, tag=True):
     outputs: EngineOutputs
 
 
-ToEngine = Union[Add, Abort, ReadStats, Close]
-FromEngine = Union[Ready, Failed, Stats, Outputs]
+ToEngine = Add | Abort | ReadStats | Close
+FromEngine = Ready | Failed | Stats | Outputs

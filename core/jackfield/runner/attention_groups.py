@@ -38,7 +38,12 @@ class AttentionGroup(msgspec.Struct, frozen=True):
 
 
 def make_groups(
-    needs: Sequence[AttentionNeed], backends: Sequence[type[Backend]], block_size: int | None, *, device: torch.device, ops: Ops
+    needs: Sequence[AttentionNeed],
+    backends: Sequence[type[Backend]],
+    block_size: int | None,
+    *,
+    device: torch.device,
+    ops: Ops,
 ) -> tuple[AttentionGroup, ...]:
     """Group equal needs, full attention first, and choose a backend for each; Refused tells why when none can serve."""
     layers: dict[AttentionNeed, list[int]] = {}

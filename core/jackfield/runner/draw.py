@@ -1,4 +1,6 @@
-"""Drawing a token from logits with a given uniform number, by the inverse of the cumulative distribution in id order."""
+"""Drawing a token from logits with a given uniform number, by the inverse of the cumulative distribution in id
+order.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ _BLOCK = 512
 def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
     """Token ids `[rows]` from float32 logits `[rows, vocab]` (-inf: not allowed) and uniforms `[rows]` in [0, 1).
 
-    Sums are taken over blocks of 512 first, then inside the one block that the number falls into: one pass over the row,
-    and float32 stays exact enough over 150,000 entries.
+    Sums are taken over blocks of 512 first, then inside the one block that the number falls into: one pass over the
+    row, and float32 stays exact enough over 150,000 entries.
     """
     probs = (logits - logits.amax(-1, keepdim=True)).exp()
     vocab = probs.shape[-1]

@@ -26,7 +26,9 @@ class LogitEdits:
         return bool(sampling.logit_bias) or sampling.allowed_token_ids is not None or ends_late
 
     def apply(self, line: Tensor, num_generated: int) -> None:
-        """Edit the float32 logits `[vocab]` of the slot's next token in place; `num_generated` tokens came before it."""
+        """Edit the float32 logits `[vocab]` of the slot's next token in place; `num_generated` tokens came before
+        it.
+        """
         if self._allowed is not None:
             kept = line[self._allowed]
             line.fill_(-torch.inf)

@@ -30,19 +30,27 @@ class Forward(msgspec.Struct, frozen=True):
 
 
 class ModelRunner:
-    """An `Executor` over one device. It owns the tensors: weights, KV caches, step buffers, what each slot sampled last.
+    """An `Executor` over one device. It owns the tensors: weights, KV caches, step buffers, what each slot sampled
+    last.
 
     Host buffers come in as many sets as steps may be in flight, so that a set is refilled only when its step is done.
     """
 
     def __init__(
-        self, model: Model, platform: Platform, groups: Sequence[AttentionGroup], num_blocks: Sequence[int], limits: Limits
+        self,
+        model: Model,
+        platform: Platform,
+        groups: Sequence[AttentionGroup],
+        num_blocks: Sequence[int],
+        limits: Limits,
     ) -> None:
         caps, config = platform.capabilities(), model.build.config
         self._model, self._platform, self._groups = model, platform, groups
         self._device = model.build.device
         self._block_sizes = [group.backend.block_size for group in groups]
-        self._tables = [np.zeros((limits.max_rows, -(-limits.max_model_len // size)), np.int32) for size in self._block_sizes]
+        self._tables = [
+            np.zeros((limits.max_rows, -(-limits.max_model_len // size)), np.int32) for size in self._block_sizes
+        ]
         self._attention = PagedAttention(groups, num_blocks)
         self._buckets, self._graphs = platform.buckets(limits), platform.graph_runner()
         self._max_tokens, self._pinned = limits.max_tokens, caps.pinned_memory
@@ -60,14 +68,18 @@ class ModelRunner:
         for table, updates in zip(self._tables, step.tables, strict=True):
             table[updates.slots, updates.positions] = updates.blocks
         placements = self._buckets.place(_row_sizes(step))
-        hidden = [self._run(step, *launch) for launch in zip(placements, self._next_buffers(len(placements)), strict=True)]
+        hidden = [
+            self._run(step, *launch) for launch in zip(placements, self._next_buffers(len(placements)), strict=True)
+        ]
         ends = (step.num_computed + step.num_new)[step.samples]
         rows = self._slots.rows(step.slots[step.samples].astype(np.int64), ends.astype(np.int64))
         return Forward(hidden[0] if len(hidden) == 1 else torch.cat(hidden), rows)
 
     @torch.inference_mode()
     def sample(self, forward: Forward, masks: Tensor | None = None) -> PendingStep:
-        """Logits and ids of the rows that sample; the ids stay on the device for the next step, a copy goes to the host."""
+        """Logits and ids of the rows that sample; the ids stay on the device for the next step, a copy goes to the
+        host.
+        """
         logits = self._model.logits(forward.hidden)
         sampled = self._sampler.sample(logits, forward.rows, masks)
         self._sampled_last.index_copy_(0, self._put(torch.from_numpy(forward.rows.slots)), sampled.ids)

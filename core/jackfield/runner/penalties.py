@@ -1,4 +1,6 @@
-"""Presence, frequency and repetition penalties, over counts that live on the device and grow with each sampled token."""
+"""Presence, frequency and repetition penalties, over counts that live on the device and grow with each sampled
+token.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,8 @@ class Penalties:
     def apply(self, logits: Tensor, rows: Sequence[tuple[int, int, SamplingParams]]) -> None:
         """Change `logits` (float32 `[rows, vocab]`) in place for each (row, slot, parameters).
 
-        Presence and frequency look at generated tokens alone, as OpenAI's do; repetition looks at the prompt too and divides
-        positive logits, multiplies negative ones (Keskar et al., 2019).
+        Presence and frequency look at generated tokens alone, as OpenAI's do; repetition looks at the prompt too and
+        divides positive logits, multiplies negative ones (Keskar et al., 2019).
         """
         for row, slot, sampling in rows:
             counts, line = self._counts[slot], logits[row]

@@ -31,7 +31,10 @@ class PendingStep:
         wanted = zip(self._rows.with_logprobs.tolist(), self._rows.num_logprobs.tolist(), strict=True)
         return StepResult(
             ids,
-            {row: TokenLogprobs(own[i], rank[i], top_ids[i][:count], top[i][:count]) for i, (row, count) in enumerate(wanted)},
+            {
+                row: TokenLogprobs(own[i], rank[i], top_ids[i][:count], top[i][:count])
+                for i, (row, count) in enumerate(wanted)
+            },
         )
 
 

@@ -36,7 +36,8 @@ class Sampled(msgspec.Struct, frozen=True):
 class Sampler:
     """Edits, penalties, temperature, top-k, top-p, min-p, the draw; logprobs of the model's own distribution.
 
-    `may_wait` says that reading a value on the host costs nothing (a synchronous device), which allows a shorter way to top-p.
+    `may_wait` says that reading a value on the host costs nothing (a synchronous device), which allows a shorter way to
+    top-p.
     """
 
     def __init__(self, vocab: int, device: torch.device, *, may_wait: bool) -> None:
@@ -70,7 +71,9 @@ class Sampler:
             chosen = self._put(rows.random.rows)
             ids[chosen] = self._draw(logits[chosen].float(), rows.random)
         self._penalties.count(ids, penalised)
-        return Sampled(ids, None if own_logits is None else _logprobs(own_logits, ids[asked], int(rows.num_logprobs.max())))
+        return Sampled(
+            ids, None if own_logits is None else _logprobs(own_logits, ids[asked], int(rows.num_logprobs.max()))
+        )
 
     def _draw(self, logits: Tensor, random: RandomRows) -> Tensor:
         logits = logits / self._put(random.temperature).clamp(min=_LOWEST_TEMPERATURE).unsqueeze(-1)

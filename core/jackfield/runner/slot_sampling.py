@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from jackfield.engine.step import Start
 from jackfield.runner.logit_edits import LogitEdits
-from jackfield.runner.philox import uniforms
+from jackfield.runner.philox import seed_keys, uniforms
 
 Array = npt.NDArray[Any]
 
@@ -48,7 +48,7 @@ class SlotSampling:
         self._top_k = np.full(num_slots, vocab, np.int64)
         self._top_p = np.ones(num_slots, np.float32)
         self._min_p = np.zeros(num_slots, np.float32)
-        self._seed = np.zeros(num_slots, np.uint64)
+        self._keys = np.zeros((10, 2, num_slots), np.uint64)
         self._prompt_len = np.zeros(num_slots, np.int64)
         self._num_logprobs = np.full(num_slots, -1, np.int64)
         self._edited = np.zeros(num_slots, bool)
@@ -63,14 +63,16 @@ class SlotSampling:
         self._top_k[slot] = min(sampling.top_k, self._vocab) if sampling.top_k > 0 else self._vocab
         self._top_p[slot] = sampling.top_p
         self._min_p[slot] = sampling.min_p
-        self._seed[slot] = sampling.seed % 2**64
+        self._keys[:, :, slot] = seed_keys(np.array([sampling.seed % 2**64], np.uint64))[:, :, 0]
         self._prompt_len[slot] = start.prompt_len
         self._num_logprobs[slot] = -1 if sampling.logprobs is None else sampling.logprobs
         self._edited[slot] = LogitEdits.wanted(sampling, start.stop_token_ids)
         self._penalised[slot] = sampling.has_penalties
 
     def rows(self, slots: Array, positions: Array) -> SamplingRows:
-        """Parameters of the sampling rows; `positions` are the places of the tokens to be sampled in their sequences."""
+        """Parameters of the sampling rows; `positions` are the places of the tokens to be sampled in their
+        sequences.
+        """
         num_logprobs = self._num_logprobs[slots]
         asked = np.flatnonzero(num_logprobs >= 0)
         return SamplingRows(
@@ -95,6 +97,6 @@ class SlotSampling:
             top_k=top_k,
             top_p=top_p,
             min_p=self._min_p[slots],
-            uniforms=uniforms(self._seed[slots], positions[rows]),
+            uniforms=uniforms(self._keys[:, :, slots], positions[rows]),
             filtered=bool((top_k < self._vocab).any() or (top_p < 1).any()),
         )

@@ -31,7 +31,10 @@ class Filled(msgspec.Struct, frozen=True, eq=False):
 
 
 class StepBuffers:
-    """One set of buffers. As many sets are needed as steps may be in flight, so that none is overwritten while it is read."""
+    """One set of buffers.
+
+    As many sets are needed as steps may be in flight, so that none is overwritten while it is read.
+    """
 
     def __init__(self, max_tokens: int, tables: Tables, *, pinned: bool) -> None:
         max_rows = tables[0].shape[0]
@@ -77,7 +80,9 @@ class StepBuffers:
         )
 
     def _continue(self, ids: Any, slots: Any, num_decode: int) -> Any:
-        """Places and slots of tokens that only the device knows: they stand in one-token rows, so place and row agree."""
+        """Places and slots of tokens that only the device knows: they stand in one-token rows, so place and row
+        agree.
+        """
         places = np.flatnonzero(ids[:num_decode] == SAMPLED_LAST)
         continued = self._continued[:, : len(places)]
         continued[0], continued[1] = places, slots[places]

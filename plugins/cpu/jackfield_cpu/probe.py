@@ -23,7 +23,8 @@ def environment(options: LaunchOptions) -> Launch:
     env = {
         "OMP_NUM_THREADS": str(options.num_threads or cores),
         # Threads that wait between two parallel regions spin, and keep the cores from the server's process and from
-        # everyone else: beside two busy processes a small model ran 6 times faster with a short spin than with the default
+        # everyone else: beside two busy processes a small model ran 6 times faster with a short spin than with the
+        # default
         "GOMP_SPINCOUNT": "1000",  # turns, a few microseconds (GNU's OpenMP, torch's own)
         "KMP_BLOCKTIME": "1",  # milliseconds (Intel's)
     }

@@ -17,11 +17,20 @@ VOCAB = 1500
 
 
 def sample(
-    logits: torch.Tensor, params: list[SamplingParams], *, positions: list[int] | None = None, may_wait: bool = True,
-    stops: frozenset[int] = frozenset(), tokens: list[list[int]] | None = None, masks: torch.Tensor | None = None,
+    logits: torch.Tensor,
+    params: list[SamplingParams],
+    *,
+    positions: list[int] | None = None,
+    may_wait: bool = True,
+    stops: frozenset[int] = frozenset(),
+    tokens: list[list[int]] | None = None,
+    masks: torch.Tensor | None = None,
 ) -> Sampled:
     """Sample each row of `logits` for a slot of its own."""
-    sampler, slots = Sampler(logits.shape[-1], torch.device("cpu"), may_wait=may_wait), SlotSampling(64, logits.shape[-1])
+    sampler, slots = (
+        Sampler(logits.shape[-1], torch.device("cpu"), may_wait=may_wait),
+        SlotSampling(64, logits.shape[-1]),
+    )
     for slot, one in enumerate(params):
         ids = np.array(tokens[slot] if tokens else [1], np.int32)
         start = Start(slot, one, stops, prompt_len=1, tokens=ids.tobytes())
@@ -40,7 +49,9 @@ def kept_set(logits: torch.Tensor, top_k: int, top_p: float) -> set[int]:
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 6.0])
-@pytest.mark.parametrize(("top_k", "top_p"), [(VOCAB, 0.9), (5, 1.0), (40, 0.5), (1, 0.3), (1300, 0.99), (VOCAB, 1.0), (1100, 1.0)])
+@pytest.mark.parametrize(
+    ("top_k", "top_p"), [(VOCAB, 0.9), (5, 1.0), (40, 0.5), (1, 0.3), (1300, 0.99), (VOCAB, 1.0), (1100, 1.0)]
+)
 def test_both_thresholds_keep_what_sorting_keeps(scale: float, top_k: int, top_p: float) -> None:
     logits = torch.randn(7, VOCAB, generator=torch.Generator().manual_seed(top_k)) * scale
     ks, ps = torch.full((7,), top_k), torch.full((7,), top_p)
@@ -63,7 +74,10 @@ def test_candidates_say_when_they_are_too_few() -> None:
 def test_threshold_ignores_forbidden_tokens() -> None:
     logits = torch.full((1, 100), -torch.inf)
     logits[0, 7], logits[0, 9] = 1.0, 0.5
-    for threshold in (by_bisection(logits, torch.tensor([3]), torch.tensor([1.0])), from_candidates(logits, torch.tensor([3]), torch.tensor([1.0]))[0]):
+    for threshold in (
+        by_bisection(logits, torch.tensor([3]), torch.tensor([1.0])),
+        from_candidates(logits, torch.tensor([3]), torch.tensor([1.0]))[0],
+    ):
         assert draw(logits.masked_fill(logits < threshold, -torch.inf), torch.tensor([0.999])).item() == 9
 
 
@@ -78,7 +92,8 @@ def test_draw_is_the_inverse_of_the_distribution() -> None:
         wrong = (ids != expected).nonzero().flatten()
         near = (bounds[row][expected[wrong].clamp(max=VOCAB - 1)] - numbers[row][wrong]).abs()
         assert (ids % 3 != 0).all()
-        assert len(wrong) <= 8 and (near < 1e-5).all()
+        assert len(wrong) <= 8
+        assert (near < 1e-5).all()
 
 
 def test_draw_at_the_ends() -> None:
@@ -91,8 +106,10 @@ def test_draw_at_the_ends() -> None:
 def test_a_row_is_the_same_alone_and_in_a_batch(may_wait: bool) -> None:
     logits = torch.randn(5, VOCAB, generator=torch.Generator().manual_seed(1)) * 3
     params = [
-        SamplingParams(temperature=0.0, seed=1), SamplingParams(temperature=0.7, top_p=0.9, seed=2),
-        SamplingParams(temperature=1.5, top_k=20, seed=3), SamplingParams(temperature=1.0, min_p=0.2, seed=4),
+        SamplingParams(temperature=0.0, seed=1),
+        SamplingParams(temperature=0.7, top_p=0.9, seed=2),
+        SamplingParams(temperature=1.5, top_k=20, seed=3),
+        SamplingParams(temperature=1.0, min_p=0.2, seed=4),
         SamplingParams(temperature=1.0, seed=5, frequency_penalty=1.0),
     ]
     together = sample(logits, params, may_wait=may_wait).ids.tolist()
@@ -117,8 +134,10 @@ def test_edits_and_min_tokens() -> None:
     logits = torch.zeros(4, 50)
     logits[:, 3] = 5.0
     params = [
-        SamplingParams(temperature=0, seed=0, logit_bias={8: 50.0}), SamplingParams(temperature=0, seed=0, allowed_token_ids=[4, 40]),
-        SamplingParams(temperature=0, seed=0, min_tokens=3), SamplingParams(temperature=0, seed=0, min_tokens=3),
+        SamplingParams(temperature=0, seed=0, logit_bias={8: 50.0}),
+        SamplingParams(temperature=0, seed=0, allowed_token_ids=[4, 40]),
+        SamplingParams(temperature=0, seed=0, min_tokens=3),
+        SamplingParams(temperature=0, seed=0, min_tokens=3),
     ]
     ids = sample(logits, params, positions=[1, 1, 3, 4], stops=frozenset({3})).ids.tolist()
     assert ids[0] == 8
@@ -131,7 +150,8 @@ def test_penalties_count_prompt_and_generated_tokens() -> None:
     logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(2))
     tokens = [[9, 5, 5, 7]] * 3  # prompt [9], generated [5, 5, 7]
     params = [
-        SamplingParams(temperature=0, seed=0, presence_penalty=1.5), SamplingParams(temperature=0, seed=0, frequency_penalty=0.5),
+        SamplingParams(temperature=0, seed=0, presence_penalty=1.5),
+        SamplingParams(temperature=0, seed=0, frequency_penalty=0.5),
         SamplingParams(temperature=0, seed=0, repetition_penalty=2.0),
     ]
     for row, change in enumerate(["presence", "frequency", "repetition"]):
@@ -151,7 +171,10 @@ def test_penalties_count_prompt_and_generated_tokens() -> None:
 
 def test_logprobs_are_of_the_models_own_distribution() -> None:
     logits = torch.randn(2, 80, generator=torch.Generator().manual_seed(3))
-    params = [SamplingParams(temperature=0.5, seed=1), SamplingParams(temperature=2.0, seed=2, logprobs=4, logit_bias={5: 90.0})]
+    params = [
+        SamplingParams(temperature=0.5, seed=1),
+        SamplingParams(temperature=2.0, seed=2, logprobs=4, logit_bias={5: 90.0}),
+    ]
     sampled = sample(logits, params)
     scores = logits[1].double().log_softmax(-1)
     assert sampled.logprobs is not None
