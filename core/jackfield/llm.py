@@ -9,6 +9,7 @@ from typing import Any
 from rich.progress import Progress
 
 from jackfield.config.options import EngineOptions
+from jackfield.field_error import FieldError
 from jackfield.frontend.engine_client import InProcessEngine
 from jackfield.frontend.messages import Message, plain_messages
 from jackfield.frontend.processor import OutputProcessor, RequestState
@@ -86,6 +87,15 @@ class LLM:
         prompts = [self._chat_prompt(conversation, options) for conversation in conversations]
         return self._run(prompts, sampling_params, use_tqdm=use_tqdm, priority=None)
 
+    def stream(self, prompt: Any, sampling_params: SamplingParams | None = None) -> Iterator[str]:
+        """The pieces of one answer to one prompt, as they are made. Raises as `generate` does."""
+        (parsed,) = parse_prompts(prompt)
+        return self._stream(parsed, sampling_params)
+
+    def stream_chat(self, messages: Sequence[Message], sampling_params: SamplingParams | None = None) -> Iterator[str]:
+        """The pieces of the next message of one conversation, as they are made."""
+        return self._stream(self._chat_prompt(messages, {"add_generation_prompt": True}), sampling_params)
+
     def get_tokenizer(self) -> Any:
         """The Hugging Face tokenizer."""
         return self._builder.tokenizer.hf
@@ -110,19 +120,33 @@ class LLM:
         ]
         with Progress(disable=not use_tqdm, transient=True) as progress:
             bar = progress.add_task("Answering", total=len(states))
-            self._drive(states, lambda num_done: progress.advance(bar, num_done))
+            for updated in self._updates(states):
+                progress.advance(bar, sum(state.num_unfinished == 0 for state in updated))
         outputs = [state.output() for state in states]
         errors = {state.request.id: state.error for state in states if state.error is not None}
         if errors:
             raise GenerationError(errors, outputs)
         return outputs
 
+    def _stream(self, prompt: Prompt, sampling: SamplingParams | None) -> Iterator[str]:
+        sampling = sampling or self.get_default_sampling_params()
+        if sampling.n != 1:
+            raise FieldError("n", f"n must be 1 to stream an answer; got {sampling.n}")
+        state = self._state(prompt, sampling, 0)
+        for _ in self._updates([state]):
+            delta = state.sequences[0].take()
+            if delta is not None and delta.text:
+                yield delta.text
+        if state.error is not None:
+            raise GenerationError({state.request.id: state.error}, [state.output()])
+
     def _state(self, prompt: Prompt, sampling: SamplingParams, priority: int) -> RequestState:
         ids = self._builder.tokenize(prompt)
         request = self._builder.build(str(next(self._ids)), prompt, ids, sampling, priority=priority)
         return RequestState(request, self._builder)
 
-    def _drive(self, states: list[RequestState], advance: Callable[[int], None]) -> None:
+    def _updates(self, states: list[RequestState]) -> Iterator[list[RequestState]]:
+        """Run the requests to their ends; after each step those of them that got something."""
         try:
             for state in states:
                 self._processor.add(state)
@@ -134,10 +158,9 @@ class LLM:
                 updated, aborts = self._processor.process(self.engine.step())
                 for id in aborts:
                     self.engine.abort(id)
-                num_done = sum(state.num_unfinished == 0 for state in updated)
-                num_left -= num_done
-                advance(num_done)
-        except BaseException:  # Ctrl-C too: the next call must find an engine without our sequences
+                num_left -= sum(state.num_unfinished == 0 for state in updated)
+                yield updated
+        except BaseException:  # Ctrl-C and a reader who leaves, too: the next call must find an engine without ours
             for state in states:
                 for id in self._processor.remove(state):
                     self.engine.abort(id)

@@ -22,16 +22,13 @@ class FakeLLM:
     def __init__(self, **options):
         self.made.append(options)
 
-    def chat(self, messages, sampling):
+    def stream_chat(self, messages, sampling):
         self.asked.append(([dict(message) for message in messages], sampling))
-        return self._reply(messages[-1]["content"])
+        yield from messages[-1]["content"][::-1]
 
-    def generate(self, prompt, sampling):
+    def stream(self, prompt, sampling):
         self.asked.append((prompt, sampling))
-        return self._reply(prompt)
-
-    def _reply(self, text):
-        return [SimpleNamespace(outputs=[SimpleNamespace(text=text[::-1])])]
+        yield from prompt[::-1]
 
 
 @pytest.fixture

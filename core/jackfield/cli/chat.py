@@ -67,8 +67,4 @@ def _in_process(engine: EngineOptions, sampling: SamplingParams) -> Answer:
     from jackfield.llm import LLM
 
     llm = LLM(**msgspec.structs.asdict(engine))
-
-    def answer(messages: Messages) -> Iterator[str]:
-        yield llm.chat(messages, sampling)[0].outputs[0].text
-
-    return answer
+    return lambda messages: llm.stream_chat(messages, sampling)

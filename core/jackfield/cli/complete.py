@@ -35,4 +35,6 @@ def command(prompt: str | None, url: str | None, api_key: str | None, **values: 
     from jackfield.llm import LLM
 
     llm = LLM(**msgspec.structs.asdict(take_engine(values)))
-    click.echo(llm.generate(text, sampling)[0].outputs[0].text)
+    for piece in llm.stream(text, sampling):
+        click.echo(piece, nl=False)
+    click.echo()

@@ -126,3 +126,22 @@ def test_a_bad_request_is_refused_before_anything_runs(llm: LLM, engine: StepEng
 def test_an_unknown_option_suggests_the_right_one() -> None:
     with pytest.raises(TypeError, match=r"gpu_memory_utilization.*Did you mean 'memory_utilization'"):
         LLM("folder", gpu_memory_utilization=0.9)
+
+
+def test_a_streamed_answer_comes_in_pieces(llm: LLM) -> None:
+    pieces = list(llm.stream("the quick dog", SamplingParams(max_tokens=50)))
+    assert len(pieces) > 1
+    assert "".join(pieces) == "the quick dog"
+
+
+def test_leaving_a_streamed_answer_frees_what_the_engine_holds(llm: LLM, engine: StepEngine) -> None:
+    stream = llm.stream("the quick dog", SamplingParams(max_tokens=50))
+    next(stream)
+    stream.close()
+    assert not engine.has_work
+    assert engine.aborted == [engine.requests[0].id]
+
+
+def test_a_streamed_answer_is_one(llm: LLM) -> None:
+    with pytest.raises(ValueError, match="n must be 1 to stream"):
+        list(llm.stream("the dog", SamplingParams(n=2)))
