@@ -16,6 +16,7 @@ from collections import deque
 
 import numpy as np
 
+from jackfield.bench.lengths import length_mix
 from jackfield.engine.messages import EngineRequest
 from jackfield.engine.scheduler import Scheduler
 from jackfield.engine.scheduler_config import KVGroup, SchedulerConfig
@@ -33,7 +34,8 @@ def main() -> None:
     parser.add_argument("--block-size", type=int, default=16)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    inputs, outputs = length_mix(arguments.requests)
+    mix = length_mix(arguments.requests, 220, 190, longest=MAX_LEN, seed=SEED)
+    inputs, outputs = np.array(mix.lengths).T
     result = measure(inputs, outputs, arguments.block_size)
     if arguments.json:
         print(json.dumps(result))
@@ -42,13 +44,6 @@ def main() -> None:
     print(f"{'allocator':28}{'waste, time-averaged':>22}")
     print(f"{f'blocks of {arguments.block_size} tokens':28}{result['paged']:>22.2%}")
     print(f"{f'reserve {2 * MAX_LEN} tokens a row':28}{result['reserved']:>22.2%}")
-
-
-def length_mix(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Input and output lengths of `count` requests."""
-    rng = np.random.default_rng(SEED)
-    inputs, outputs = (rng.lognormal(np.log(mean) - 0.32, 0.8, count).round() for mean in (239, 205))
-    return inputs.clip(1, MAX_LEN).astype(int), outputs.clip(1, MAX_LEN).astype(int)
 
 
 def measure(inputs: np.ndarray, outputs: np.ndarray, block_size: int) -> dict[str, float]:
