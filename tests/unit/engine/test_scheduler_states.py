@@ -361,7 +361,7 @@ def run_histories(max_examples: int, step_count: int, *, derandomize: bool) -> C
 
 
 def test_random_histories_keep_every_promise() -> None:
-    totals = run_histories(60, 50, derandomize=True)
+    totals = run_histories(150, 50, derandomize=True)
     assert totals["steps"] > 1_500
     events = "overlapped steps", "preempted for blocks", "preempted by force", "prefix-hit tokens", "failed", "aborted"
     for event in events:
