@@ -21,10 +21,11 @@ def spec(dtype: str, gathers: bool = False) -> LinearSpec:
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("rows", [0, 1, 3, 4, 5, 16, 67])
+@pytest.mark.parametrize("rows", [0, 1, 3, 4, 5, 16, 67, 1023, 1024, 1300])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_panels_round_once(dtype: str, rows: int, bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jackfield_cpu.linear._PANEL_NUMBERS", 96 * 48)  # 130 rows in panels of 48: the last is short
+    for name in ("_PANEL_NUMBERS", "_LARGE_PANEL_NUMBERS"):
+        monkeypatch.setattr(f"jackfield_cpu.linear.{name}", 96 * 48)  # 130 rows in panels of 48: the last is short
     generator = torch.Generator().manual_seed(rows + 100 * bias)
     kind = torch_dtype(dtype)
     x = torch.randn(rows, 96, generator=generator).to(kind)
