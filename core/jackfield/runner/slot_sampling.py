@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from jackfield.engine.step import Start
 from jackfield.runner.logit_edits import LogitEdits
-from jackfield.runner.philox import seed_keys, uniforms
+from jackfield.runner.slot_uniforms import SlotUniforms
 
 Array = npt.NDArray[Any]
 
@@ -48,7 +48,7 @@ class SlotSampling:
         self._top_k = np.full(num_slots, vocab, np.int64)
         self._top_p = np.ones(num_slots, np.float32)
         self._min_p = np.zeros(num_slots, np.float32)
-        self._keys = np.zeros((10, 2, num_slots), np.uint64)
+        self._uniforms = SlotUniforms(num_slots)
         self._prompt_len = np.zeros(num_slots, np.int64)
         self._num_logprobs = np.full(num_slots, -1, np.int64)
         self._edited = np.zeros(num_slots, bool)
@@ -63,7 +63,7 @@ class SlotSampling:
         self._top_k[slot] = min(sampling.top_k, self._vocab) if sampling.top_k > 0 else self._vocab
         self._top_p[slot] = sampling.top_p
         self._min_p[slot] = sampling.min_p
-        self._keys[:, :, slot] = seed_keys(np.array([sampling.seed % 2**64], np.uint64))[:, :, 0]
+        self._uniforms.start(slot, sampling.seed)
         self._prompt_len[slot] = start.prompt_len
         self._num_logprobs[slot] = -1 if sampling.logprobs is None else sampling.logprobs
         self._edited[slot] = LogitEdits.wanted(sampling, start.stop_token_ids)
@@ -97,6 +97,6 @@ class SlotSampling:
             top_k=top_k,
             top_p=top_p,
             min_p=self._min_p[slots],
-            uniforms=uniforms(self._keys[:, :, slots], positions[rows]),
+            uniforms=self._uniforms.at(slots, positions[rows]),
             filtered=bool((top_k < self._vocab).any() or (top_p < 1).any()),
         )
