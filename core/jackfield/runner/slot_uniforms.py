@@ -27,7 +27,7 @@ class SlotUniforms:
         self._first[slot] = -_AHEAD
 
     def at(self, slots: Array, positions: Array) -> Array:
-        """The numbers `[rows]` of the slots at the positions. If one is not made yet, all of the rows' are made anew."""
+        """The numbers `[rows]` of the slots at the positions. If one is missing, all of the rows' are made anew."""
         offsets = positions - self._first[slots]
         if ((offsets < 0) | (offsets >= _AHEAD)).any():
             self._make(slots, positions)
