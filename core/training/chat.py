@@ -14,7 +14,7 @@ from prose import flow
 PHRASES = tomllib.loads(Path(__file__).with_name("phrases.toml").read_text(encoding="utf-8"))
 MAX_ANSWER = 420  # characters; an answer is whole paragraphs, or the first sentences of one that is longer
 FAMILIAR = 4  # turns per epoch about what people ask for: built-ins, public modules, topics
-NUM_SMALL_TALK, NUM_OFF_TOPIC = 1200, 400  # turns per epoch
+NUM_SMALL_TALK, NUM_OFF_TOPIC = 450, 300  # turns per epoch
 
 
 class Message(TypedDict):

@@ -107,10 +107,10 @@ def xz_bits(split: corpus.Corpus) -> int:
 
 
 def questions(split: corpus.Corpus, draw: random.Random) -> list[str]:
-    """Eighty prompts: subjects of training and held-out text, small talk, off topic, and some of no trained form."""
+    """150 prompts: subjects of training and held-out text, small talk, off topic, and some of no trained form."""
     known, unseen = chat.subjects(split.train), chat.subjects(split.held_out)
-    turns = [chat.ask(subject, draw) for subject in (*draw.sample(known, 40), *draw.sample(unseen, 10))]
-    turns += [chat.small_talk(draw) for _ in range(10)] + [chat.off_topic(draw) for _ in range(10)]
+    turns = [chat.ask(subject, draw) for subject in (*draw.sample(known, 80), *draw.sample(unseen, 25))]
+    turns += [chat.small_talk(draw) for _ in range(20)] + [chat.off_topic(draw) for _ in range(15)]
     return [turn[0]["content"] for turn in turns] + list(FREE)
 
 

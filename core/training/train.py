@@ -20,7 +20,6 @@ import tokenizer
 import torch
 from batches import Batches
 from muon import Muon
-from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -40,27 +39,16 @@ def main() -> None:
     torch.manual_seed(options.seed)
     draw = random.Random(options.seed)
     documents = corpus.split(installation.documents(), options.seed).train
-    model, trained = resume(options.start) if options.start else begin(documents, draw)
+    talks = chat.conversations(chat.subjects(documents), draw)
+    spoken = (message["content"] for talk in talks for message in talk)
+    trained = tokenizer.train([*(document.text() for document in documents), *spoken], VOCAB_SIZE)
     options.out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(trained, MAX_LEN, options.out)
+    model = LlamaForCausalLM(shape())
     print(f"{len(documents)} documents, {model.num_parameters():,} parameters", flush=True)
     stream = Batches(tokenizer.wrap(trained, MAX_LEN), documents, BATCH).draw(draw)
     about = {"python": platform.python_version(), "seed": str(options.seed), "minutes": str(options.minutes)}
-    learn(model, stream, 60 * options.minutes, options.rate, lambda: save(model, options.out, about))
-
-
-def begin(documents: tuple[corpus.Document, ...], draw: random.Random) -> tuple[LlamaForCausalLM, Tokenizer]:
-    """Random weights, and a tokenizer learnt from the documents and one epoch of conversations."""
-    talks = chat.conversations(chat.subjects(documents), draw)
-    spoken = (message["content"] for talk in talks for message in talk)
-    learnt = tokenizer.train([*(document.text() for document in documents), *spoken], VOCAB_SIZE)
-    return LlamaForCausalLM(shape()), learnt
-
-
-def resume(folder: Path) -> tuple[LlamaForCausalLM, Tokenizer]:
-    """The weights and the tokenizer of an earlier run."""
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return model.train(), Tokenizer.from_file(str(folder / "tokenizer.json"))
+    learn(model, stream, 60 * options.minutes, lambda: save(model, options.out, about))
 
 
 def shape() -> LlamaConfig:
@@ -82,10 +70,8 @@ def shape() -> LlamaConfig:
     )
 
 
-def learn(
-    model: LlamaForCausalLM, stream: Iterator[Tensor], seconds: float, share: float, save: Callable[[], None]
-) -> None:
-    """Train for so many seconds of wall time at a share of the usual rate; save now and then and at the end."""
+def learn(model: LlamaForCausalLM, stream: Iterator[Tensor], seconds: float, save: Callable[[], None]) -> None:
+    """Train for so many seconds of wall time, and save now and then and at the end."""
     matrices = [parameter for parameter in model.model.layers.parameters() if parameter.ndim == 2]
     others = [parameter for parameter in model.parameters() if parameter.ndim == 1 or len(parameter) == VOCAB_SIZE]
     peaks = {
@@ -99,7 +85,7 @@ def learn(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, peak in peaks.items():
-            optimizer.param_groups[0]["lr"] = share * peak * rate(passed / seconds)
+            optimizer.param_groups[0]["lr"] = peak * rate(passed / seconds)
             optimizer.step()
             optimizer.zero_grad()
         passed = time.monotonic() - start
@@ -137,8 +123,6 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--minutes", type=float, required=True, help="wall time to train for, without the preparation")
-    parser.add_argument("--start", type=Path, help="go on from the model in this folder, instead of random weights")
-    parser.add_argument("--rate", type=float, default=1.0, help="share of the usual learning rate: less to go on")
     parser.add_argument("--seed", type=int, default=0, help="split, initial weights and order of the text")
     parser.add_argument("--threads", type=int, default=1, help="processor cores to use")
     return parser.parse_args()
