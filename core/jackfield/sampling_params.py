@@ -73,7 +73,7 @@ def _check_range(field: str, value: Any, kind: tuple[type[Any], ...], bounds: tu
     if not isinstance(value, kind):
         raise FieldError(field, f"{field} must be {'an integer' if kind == (int,) else 'a number'}; got {value!r}")
     if not low <= value <= high:  # NaN fails too
-        allowed = f"at least {low:g}" if high == _INF else f"between {low:g} and {high:g}"
+        allowed = f"at least {low:g}" if high == _MOST and value < low else f"between {low:.10g} and {high:.10g}"
         raise FieldError(field, f"{field} must be {allowed}; got {value!r}")
 
 
@@ -87,19 +87,19 @@ def _check_stop(stop: Any) -> None:
         raise FieldError("stop", "stop must not hold an empty string")
 
 
-_INF = float("inf")
+_MOST = 2**31 - 1  # counts beyond it mean nothing, and int32 arrays hold them
 _INTEGER, _NUMBER = (int,), (int, float)
 _RANGES: dict[str, tuple[tuple[type, ...], float, float]] = {
     "n": (_INTEGER, 1, 128),
     "temperature": (_NUMBER, 0.0, 100.0),
     "top_p": (_NUMBER, 1e-6, 1.0),
-    "top_k": (_INTEGER, -1, _INF),
+    "top_k": (_INTEGER, -1, _MOST),
     "min_p": (_NUMBER, 0.0, 1.0),
     "presence_penalty": (_NUMBER, -2.0, 2.0),
     "frequency_penalty": (_NUMBER, -2.0, 2.0),
     "repetition_penalty": (_NUMBER, 1e-3, 100.0),
     "seed": (_INTEGER, -(2**63), 2**63 - 1),
-    "max_tokens": (_INTEGER, 1, _INF),
-    "min_tokens": (_INTEGER, 0, _INF),
+    "max_tokens": (_INTEGER, 1, _MOST),
+    "min_tokens": (_INTEGER, 0, _MOST),
     "logprobs": (_INTEGER, 0, 20),
 }

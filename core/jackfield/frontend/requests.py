@@ -10,7 +10,7 @@ from jackfield.engine.messages import EngineRequest
 from jackfield.engine.model_info import ModelInfo
 from jackfield.frontend.prompt import Prompt
 from jackfield.frontend.tokenizer import Tokenizer
-from jackfield.frontend.validation import check_prompt, check_sampling, resolve_max_tokens
+from jackfield.frontend.validation import check_priority, check_prompt, check_sampling, resolve_max_tokens
 from jackfield.sampling_params import SamplingParams
 
 _SEED_STRIDE = 0x9E3779B97F4A7C15  # odd and far from any small number, so that seeds 1, 2, 3 with n > 1 do not meet
@@ -45,6 +45,7 @@ class RequestBuilder:
         """Check everything and resolve seeds, stop ids and the longest answer. Raises FieldError."""
         check_prompt(ids, self.model)
         check_sampling(sampling, self.model)
+        check_priority(priority)
         max_tokens = resolve_max_tokens(sampling, len(ids), self.model)
         seed = self._seeds.getrandbits(63) if sampling.seed is None else sampling.seed
         stop_ids = frozenset(sampling.stop_token_ids or ())

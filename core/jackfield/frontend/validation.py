@@ -30,6 +30,12 @@ def check_sampling(sampling: SamplingParams, model: ModelInfo) -> None:
     _check_vocabulary("stop_token_ids", sampling.stop_token_ids or (), model)
 
 
+def check_priority(priority: int) -> None:
+    """Priorities are 32-bit numbers."""
+    if not -(2**31) <= priority < 2**31:
+        raise FieldError("priority", f"priority must be between {-(2**31)} and {2**31 - 1}; got {priority}")
+
+
 def resolve_max_tokens(sampling: SamplingParams, prompt_len: int, model: ModelInfo) -> int:
     """How many tokens the answer may have: what was asked for, but never past the end of the context."""
     room = model.max_model_len - prompt_len

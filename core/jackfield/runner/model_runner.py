@@ -66,7 +66,8 @@ class ModelRunner:
             self._slots.start(start)
             self._sampler.start(start)
         for table, updates in zip(self._tables, step.tables, strict=True):
-            table[updates.slots, updates.positions] = updates.blocks
+            if updates.slots.size:
+                table[updates.slots, updates.positions] = updates.blocks
         placements = self._buckets.place(_row_sizes(step))
         hidden = [
             self._run(step, *launch) for launch in zip(placements, self._next_buffers(len(placements)), strict=True)
@@ -103,10 +104,7 @@ class ModelRunner:
         return self._graphs.run(ProgramKey(name, bucket), program, buffers)  # type: ignore[arg-type,no-any-return]
 
     def _inputs(self, filled: Filled, bucket: Bucket) -> StepInputs:
-        tokens = self._put(filled.tokens)
-        if filled.sampled_last.numel():
-            last = self._sampled_last.index_select(0, self._put(filled.sampled_last_slots))
-            tokens.index_copy_(0, self._put(filled.sampled_last), last)
+        tokens = self._tokens(filled)
         plans = []
         for group, layout in zip(self._groups, filled.layouts, strict=True):
             plan = group.backend.blank(bucket)
@@ -118,6 +116,14 @@ class ModelRunner:
             sample_rows=self._put(filled.sample_rows),
             attend=self._attention.bind(plans),
         )
+
+    def _tokens(self, filled: Filled) -> Tensor:
+        if not filled.sampled_last.numel():
+            return self._put(filled.tokens)
+        last = self._sampled_last.index_select(0, self._put(filled.sampled_last_slots))
+        if last.numel() == filled.tokens.numel():
+            return last
+        return self._put(filled.tokens).index_copy_(0, self._put(filled.sampled_last), last)
 
     def _put(self, host: Tensor) -> Tensor:
         return host.to(self._device, non_blocking=True)

@@ -47,11 +47,16 @@ class StepBuffers:
         self._sample_rows = buffer(max_rows, dtype=torch.int64)
         self._continued = buffer(2, max_rows, dtype=torch.int64)
         self._query_start = buffer(max_rows + 1, dtype=torch.int32)
+        self._one_each = np.arange(max_rows + 1, dtype=np.int32)  # query_start when every row has one token
+        self._places = buffer(max_rows, dtype=torch.int64)
+        self._places[:] = self._one_each[:-1]
         self._kv_len = buffer(max_rows, dtype=torch.int32)
         self._tables = [buffer(*table.shape, dtype=torch.int32) for table in tables]
 
     def fill(self, step: Step, placement: Placement, tables: Tables, block_sizes: Sequence[int]) -> Filled:
         """Write the rows that `placement` names; entries that pad its bucket are token 0 at position 0 of no row."""
+        if _is_steady(step, placement):
+            return self._fill_steady(step, placement, tables, block_sizes)
         first, last = placement.rows
         num_rows, padded = last - first, placement.bucket.num_tokens
         num_new, num_computed = step.num_new[first:last], step.num_computed[first:last]
@@ -76,23 +81,43 @@ class StepBuffers:
             sample_rows=torch.from_numpy(sample_rows),
             sampled_last=torch.from_numpy(continued[0]),
             sampled_last_slots=torch.from_numpy(continued[1]),
-            layouts=self._layouts(placement, slots, num_computed + num_new, tables, block_sizes),
+            layouts=self._layouts(placement, (slots, num_computed + num_new, query_start), tables, block_sizes),
+        )
+
+    def _fill_steady(self, step: Step, placement: Placement, tables: Tables, block_sizes: Sequence[int]) -> Filled:
+        """The step that is run most: every row continues by one token and samples the next."""
+        num_rows = step.num_rows
+        self._positions[:num_rows] = step.num_computed
+        slots = self._continued[1, :num_rows]
+        slots[:] = step.slots
+        places = torch.from_numpy(self._places[:num_rows])
+        rows = (slots, step.num_computed + 1, self._one_each[: num_rows + 1])
+        return Filled(
+            tokens=torch.from_numpy(self._tokens[:num_rows]),
+            positions=torch.from_numpy(self._positions[:num_rows]),
+            sample_rows=places,
+            sampled_last=places,
+            sampled_last_slots=torch.from_numpy(slots),
+            layouts=self._layouts(placement, rows, tables, block_sizes),
         )
 
     def _continue(self, ids: Any, slots: Any, num_decode: int) -> Any:
-        """Places and slots of tokens that only the device knows: they stand in one-token rows, so place and row
-        agree.
-        """
+        """Places and slots of tokens that only the device knows; in one-token rows, so place and row agree."""
         places = np.flatnonzero(ids[:num_decode] == SAMPLED_LAST)
         continued = self._continued[:, : len(places)]
         continued[0], continued[1] = places, slots[places]
         return continued
 
     def _layouts(
-        self, placement: Placement, slots: Any, kv_len: Any, tables: Tables, block_sizes: Sequence[int]
+        self, placement: Placement, rows: tuple[Any, Any, Any], tables: Tables, block_sizes: Sequence[int]
     ) -> tuple[Layout, ...]:
+        """A layout a group, from the rows' slots, kv lengths and query starts."""
+        slots, kv_len, query_start = rows
         num_rows, padded_rows = len(slots), placement.bucket.num_rows
-        self._query_start[num_rows + 1 : padded_rows + 1] = self._query_start[num_rows]
+        num_tokens = int(query_start[num_rows])
+        if padded_rows > num_rows:
+            self._query_start[num_rows + 1 : padded_rows + 1] = num_tokens
+            query_start = self._query_start[: padded_rows + 1]
         self._kv_len[:num_rows] = kv_len
         self._kv_len[num_rows:padded_rows] = 0
         longest = int(kv_len.max())
@@ -104,13 +129,20 @@ class StepBuffers:
             layouts.append(
                 Layout(
                     num_rows=num_rows,
-                    num_tokens=int(self._query_start[num_rows]),
-                    query_start=self._query_start[: padded_rows + 1],
+                    num_tokens=num_tokens,
+                    query_start=query_start,
                     kv_len=self._kv_len[:padded_rows],
                     block_table=buffer[:padded_rows, :width],
                 )
             )
         return tuple(layouts)
+
+
+def _is_steady(step: Step, placement: Placement) -> bool:
+    bucket, num_rows = placement.bucket, step.num_rows
+    if not step.num_decode == num_rows == bucket.num_rows == bucket.num_tokens:
+        return False
+    return placement.rows == (0, num_rows) and bool((step.tokens == SAMPLED_LAST).all() and step.samples.all())
 
 
 def _positions(query_start: Any, num_computed: Any, num_new: Any, num_tokens: int) -> Any:

@@ -107,7 +107,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True, forbid_unknown_fiel
     def template_options(self) -> dict[str, Any]:
         """What the chat template is told beside the messages. Raises ApiError for what only the server may choose."""
         options = dict(self.chat_template_kwargs or {})
-        for name in ("chat_template", "tokenize", "return_dict", "return_tensors", "tools", "documents"):
+        for name in ("messages", "chat_template", "tokenize", "return_dict", "return_tensors", "tools", "documents"):
             if name in options:
                 field = f"chat_template_kwargs.{name}"
                 raise ApiError(400, f"{field} may not be set by a request.", param=field)
