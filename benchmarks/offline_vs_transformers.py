@@ -81,7 +81,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     options = EngineOptions(
-        model=str(arguments.model), dtype=arguments.dtype, max_num_seqs=arguments.requests, max_model_len=2048
+        model=str(arguments.model),
+        dtype=arguments.dtype,
+        max_num_seqs=arguments.requests,
+        max_model_len=2048,
+        target_step_seconds=0,
     )
     engine = build_engine(options)
     print(engine.startup_text)

@@ -33,7 +33,8 @@ class LLM:
         check_option_names("LLM", options, EngineOptions.__struct_fields__)
         from jackfield.engine.build import build_engine  # here, since it takes torch
 
-        resolved = EngineOptions(model=model, **options)
+        # nobody watches single tokens here, so that a prompt may take as long a step as it likes
+        resolved = EngineOptions(model=model, **{"target_step_seconds": 0, **options})
         engine = build_engine(resolved)
         self._attach(engine, Tokenizer.load(engine.model.tokenizer), resolved.seed)
 

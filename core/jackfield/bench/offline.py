@@ -29,6 +29,8 @@ class Throughput(msgspec.Struct, frozen=True):
 
 def run(options: EngineOptions, *, num_prompts: int, input_len: int, output_len: int) -> Throughput:
     """Answer a seeded mix of lengths, lognormal around the two means, greedily and without regard to end tokens."""
+    if options.target_step_seconds is None:
+        options = msgspec.structs.replace(options, target_step_seconds=0)
     engine = build_engine(options)
     return measure(engine, requests(engine, num_prompts, input_len, output_len, options.seed))
 

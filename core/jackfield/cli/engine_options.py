@@ -24,6 +24,9 @@ HELPS = {
     "enable_prefix_caching": Help("Reuse the KV blocks of prompts that begin alike."),
     "load_format": Help("dummy: random weights, without reading any."),
     "overlap": Help("Schedule the next step while one runs; auto: where the platform runs asynchronously."),
+    "target_step_seconds": Help(
+        "How long a step may take for a prompt's sake while answers are being made; 0: as long as it takes."
+    ),
     "seed": Help("Of everything random that a request does not seed itself."),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -34,7 +35,11 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     enable_prefix_caching: bool
     dummy_weights: bool
     overlap: bool
+    target_step_seconds: float  # infinite: no limit
     seed: int
+
+
+_SERVER_STEP_SECONDS = 0.1  # about what a reader takes for a word
 
 
 def resolve(options: EngineOptions, model: ModelConfig, path: Path, capabilities: Capabilities) -> EngineConfig:
@@ -62,8 +67,17 @@ def resolve(options: EngineOptions, model: ModelConfig, path: Path, capabilities
         enable_prefix_caching=options.enable_prefix_caching and capabilities.scheduling.prefix_reuse,
         dummy_weights=options.load_format == "dummy",
         overlap=capabilities.asynchronous if options.overlap == "auto" else options.overlap == "on",
+        target_step_seconds=_step_seconds(options.target_step_seconds),
         seed=options.seed,
     )
+
+
+def _step_seconds(wanted: float | None) -> float:
+    if wanted is None:
+        return _SERVER_STEP_SECONDS
+    if not wanted >= 0:
+        raise ConfigError(f"target_step_seconds must be at least 0; got {wanted}")
+    return wanted or math.inf
 
 
 def _dtype(wanted: str, found: str, supported: tuple[str, ...], option: str) -> str:

@@ -27,4 +27,5 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     enable_prefix_caching: bool = True
     load_format: Literal["auto", "safetensors", "dummy"] = "auto"
     overlap: Literal["auto", "on", "off"] = "auto"  # auto: on where the platform runs asynchronously
+    target_step_seconds: float | None = None  # 0: no limit; None: 0.1 for a server, no limit offline
     seed: int = 0

@@ -119,6 +119,7 @@ def _scheduler_config(
         rules=platform.capabilities().scheduling,
         enable_prefix_caching=config.enable_prefix_caching,
         hash_unit=math.gcd(_HASH_UNIT, *sizes),
+        target_step_seconds=config.target_step_seconds,
     )
 
 
