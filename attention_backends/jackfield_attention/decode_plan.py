@@ -130,21 +130,25 @@ class DecodePlanner:
 
     def _group(self, part: slice, ids: Int32s, hidden: Bools | None, scratch: _Scratch, place: slice) -> DecodeGroup:
         """The group of the rows `part`, whose scores are the elements `place` of the scratch."""
-        rows, kv_heads = len(ids), self.heads.size
-        gather = torch.from_numpy((ids[:, None, :] * kv_heads + self.heads).ravel()).to(self.device)
-        wide = scratch.wide[: gather.numel()]
-        by_row = scratch.scores[place].view(rows, self.need.query_heads, -1)
-        keys = by_row.shape[-1]
+        rows, kv_heads, dim = len(ids), self.heads.size, self.need.kv.k_dim
+        blocks, heads, first = ids.shape[1], self.need.query_heads, place.start
+        gathered = (rows * kv_heads * blocks, self.block_size * dim)
+        keys = (place.stop - first) // (rows * heads)
+        span = blocks * self.block_size * dim  # elements of one (row, kv head)
+        by_row = (rows, heads, keys), (heads * keys, keys, 1), first
+        # one view each: as_strided costs a third of the slices and views that it stands for
         return DecodeGroup(
             queries=slice(part.start * kv_heads, part.stop * kv_heads),
-            gather=gather,
+            gather=torch.from_numpy((ids[:, None, :] * kv_heads + self.heads).ravel()).to(self.device),
             hidden=None if hidden is None else torch.from_numpy(hidden[:, None]).to(self.device),
-            raw=scratch.raw[: gather.numel()],
-            wide=wide,
-            keys=wide.view(rows * kv_heads, -1, self.need.kv.k_dim)[:, :keys].transpose(1, 2),
-            scores=by_row.view(rows * kv_heads, -1, keys),
-            by_row=by_row,
-            weights=scratch.weights[place].view_as(by_row),
+            raw=scratch.raw.as_strided(gathered, (gathered[1], 1)),
+            wide=scratch.wide.as_strided(gathered, (gathered[1], 1)),
+            keys=scratch.wide.as_strided((rows * kv_heads, dim, keys), (span, 1, dim)),
+            scores=scratch.scores.as_strided(
+                (rows * kv_heads, heads // kv_heads, keys), (heads // kv_heads * keys, keys, 1), first
+            ),
+            by_row=scratch.scores.as_strided(*by_row),
+            weights=scratch.weights.as_strided(*by_row),
         )
 
 

@@ -12,7 +12,7 @@ from jackfield_attention.cache import PagedCache, head_rows
 from jackfield_attention.decode_plan import DecodePlan, DecodePlanner
 from jackfield_attention.paged_decode import run_decode
 from jackfield_attention.paged_prefill import Prefill, PrefillRow, plan_row
-from jackfield_attention.slots import Ints, decode_slots, is_decode, query_lengths, query_slots
+from jackfield_attention.slots import decode_head_rows, is_decode, query_lengths, query_slots
 from jackfield_attention.support import BLOCK_SIZES, unsupported
 from jackfield_platforms.attention import AttentionBackend, AttentionNeed, LayerKV, Layout, Rope
 from jackfield_platforms.bucket import Bucket
@@ -38,6 +38,7 @@ class PagedTorchAttention(AttentionBackend[PagedPlan]):
 
     def __init__(self, need: AttentionNeed, block_size: int, *, device: torch.device, ops: Ops) -> None:
         super().__init__(need, block_size, device=device, ops=ops)
+        self.head_starts = np.arange(need.kv.kv_heads, dtype=np.int64) * block_size
         self.decode = DecodePlanner(need, block_size, device)
         self.prefill = Prefill(need, prefill_dtype(need, device))
 
@@ -56,18 +57,18 @@ class PagedTorchAttention(AttentionBackend[PagedPlan]):
 
     def plan(self, layout: Layout, bucket: Bucket, into: PagedPlan) -> None:
         if is_decode(layout) and bucket.num_tokens == layout.num_tokens:
-            into.written = self._rows(decode_slots(layout, self.block_size))
+            rows = decode_head_rows(layout, self.head_starts, self.block_size)
+            into.written = torch.from_numpy(rows.ravel()).to(self.device)
             into.decode, into.prefill = self.decode.plan(layout, np.arange(layout.num_rows)), []
             return
         lengths = query_lengths(layout)
-        into.written = self._rows(query_slots(layout, lengths, self.block_size, bucket.num_tokens))
+        slots = query_slots(layout, lengths, self.block_size, bucket.num_tokens)
+        rows = head_rows(slots, self.need.kv.kv_heads, self.block_size)
+        into.written = torch.from_numpy(rows.ravel()).to(self.device)
         decode = np.flatnonzero(lengths == 1)
         into.decode = self.decode.plan(layout, decode) if decode.size else None
         prefill = np.flatnonzero(lengths > 1).tolist()
         into.prefill = [plan_row(layout, row, self.need, self.block_size, self.device) for row in prefill]
-
-    def _rows(self, slots: Ints) -> Tensor:
-        return torch.from_numpy(head_rows(slots, self.need.kv.kv_heads, self.block_size).ravel()).to(self.device)
 
     def run(self, q: Tensor, k: Tensor, v: Tensor, layer: LayerKV, plan: PagedPlan, rope: Rope | None = None) -> Tensor:
         q, k = self.rotate(q, k, rope)

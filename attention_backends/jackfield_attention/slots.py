@@ -21,14 +21,16 @@ def is_decode(layout: Layout) -> bool:
     return layout.num_tokens == layout.num_rows == layout.kv_len.size and bool(layout.kv_len.all())
 
 
-def decode_slots(layout: Layout, block_size: int) -> Ints:
-    """`query_slots` of a step in which `is_decode`."""
-    position = layout.kv_len - 1
-    column = position // block_size
-    block = layout.block_table[np.arange(layout.num_rows), column].astype(np.int64)
-    block *= block_size
-    block += position - column * block_size
-    return block
+def decode_head_rows(layout: Layout, head_starts: Ints, block_size: int) -> Ints:
+    """Flat rows `[num_rows, kv_heads]` (`cache.head_rows` of `query_slots`) of a step in which `is_decode`.
+
+    `head_starts` `[kv_heads]` are the flat rows of a block's heads, from the block's own first row.
+    """
+    column, offset = np.divmod(layout.kv_len - 1, block_size)
+    first: Ints = layout.block_table[np.arange(layout.num_rows), column] * np.int64(head_starts.size * block_size)
+    first += offset
+    rows: Ints = first[:, None] + head_starts
+    return rows
 
 
 def query_slots(layout: Layout, lengths: Ints, block_size: int, num_tokens: int) -> Ints:
