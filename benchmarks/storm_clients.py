@@ -62,7 +62,10 @@ class Client:
 
 
 def make_clients(shape: Shape, count: int, seed: int) -> list[Client]:
-    """`count` clients: one in 16 asks for what is refused, a third hangs up; a third of the requests is sampled."""
+    """`count` clients: one in 16 asks for what is refused, a third of the requests is sampled.
+
+    Two in five mean to hang up; some come too late for it, so that a third of all does.
+    """
     rng = random.Random(seed)
     clients = []
     for number in range(count):
@@ -70,9 +73,9 @@ def make_clients(shape: Shape, count: int, seed: int) -> list[Client]:
         body = make_body(shape, rng)
         if number % 16 == 15:
             clients.append(Client({**body, "temperature": -1}, arrives, expected_status=400))
-        elif number % 6 == 0:
+        elif number % 5 == 0:
             clients.append(Client(body, arrives, max_seconds=rng.uniform(0, LATEST_LEAVE)))
-        elif number % 6 == 1:
+        elif number % 5 == 1:
             clients.append(Client(body, arrives, max_events=rng.randint(1, body["max_tokens"])))
         else:
             clients.append(Client(body, arrives))
