@@ -95,8 +95,11 @@ class Platform(ABC):
         """Implementations of ops that are better here than plain torch."""
         return OpTable()
 
-    def linear_ops(self) -> Sequence[LinearOp]:
-        """Ways to multiply by a weight, best first; plain torch is tried after them."""
+    def linear_ops(self, weight_bytes: int = 0) -> Sequence[LinearOp]:
+        """Ways to multiply by a weight, best first; plain torch is tried after them.
+
+        `weight_bytes` is what the whole checkpoint takes, 0 when unknown: some ways trade memory for speed.
+        """
         return ()
 
     def buckets(self, limits: Limits) -> BucketPlan:

@@ -19,7 +19,7 @@ from jackfield.engine.scheduler import Scheduler
 from jackfield.engine.scheduler_config import KVGroup, SchedulerConfig
 from jackfield.engine.startup import startup_text
 from jackfield.loader.dummy import dummy_model
-from jackfield.loader.folder import model_folder
+from jackfield.loader.folder import checkpoint_bytes, model_folder
 from jackfield.loader.load import load_model
 from jackfield.models.interface import Build, Model
 from jackfield.models.registry import ModelRegistry
@@ -75,7 +75,7 @@ def _build(config: EngineConfig, platform: Platform, plugins: Plugins) -> Build:
         device=platform.device(),
         capabilities=platform.capabilities(),
         ops=resolve_ops(platform.ops(), OpSpec(config.dtype)),
-        linear_ops=(*platform.linear_ops(), TorchLinear()),
+        linear_ops=(*platform.linear_ops(checkpoint_bytes(config.model_path)), TorchLinear()),
         comm=platform.communicator(),
         quant=lambda name: plain,
         layers=range(config.model.num_layers),

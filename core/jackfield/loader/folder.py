@@ -25,6 +25,11 @@ def model_folder(name: str) -> Path:
     return _download(name)
 
 
+def checkpoint_bytes(folder: Path) -> int:
+    """Bytes of all weight files of a model folder; 0 when it has none."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download  # slow to import, and local folders do without
 

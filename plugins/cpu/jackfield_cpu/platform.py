@@ -12,6 +12,7 @@ from jackfield_attention.paged import PagedTorchAttention
 from jackfield_cpu.linear import OneDnnLinear, PanelLinear, onednn_refusals
 from jackfield_cpu.memory import process_memory
 from jackfield_cpu.processor import this_processor
+from jackfield_cpu.wide_linear import WideLinear, shortage
 from jackfield_platforms.attention import AttentionBackend
 from jackfield_platforms.capabilities import Capabilities
 from jackfield_platforms.linear import LinearOp
@@ -25,10 +26,7 @@ class CpuPlatform(Platform):
 
     def __init__(self) -> None:
         self.processor = this_processor()
-        self.linears: tuple[LinearOp, ...] = (
-            OneDnnLinear(onednn_refusals(self.processor)),
-            PanelLinear(self.processor),
-        )
+        self.refusals = onednn_refusals(self.processor)
 
     def capabilities(self) -> Capabilities:
         dtypes = ("bfloat16", "float32", "float16")
@@ -47,8 +45,13 @@ class CpuPlatform(Platform):
     def synchronize(self, device: torch.device) -> None:
         return  # nothing runs behind our back
 
-    def linear_ops(self) -> Sequence[LinearOp]:
-        return self.linears
+    def linear_ops(self, weight_bytes: int = 0) -> Sequence[LinearOp]:
+        objection = self.refusals.get("float32") or shortage(weight_bytes, process_memory().free)
+        return (
+            OneDnnLinear(self.refusals),
+            WideLinear(self.processor, objection),
+            PanelLinear(self.processor),
+        )
 
     def describe(self) -> str:
         return f"{self.processor.describe()}, {torch.get_num_threads()} threads"

@@ -96,7 +96,7 @@ def test_an_avx2_machine_takes(dtype: str, gathers: bool, taken: str) -> None:
 def test_the_platform_hands_over_its_parts() -> None:
     platform = CpuPlatform()
     assert platform.device() == torch.device("cpu")
-    assert [op.name for op in platform.linear_ops()] == ["onednn", "panels"]
+    assert [op.name for op in platform.linear_ops()] == ["onednn", "wide", "panels"]
     assert not platform.capabilities().asynchronous
     memory = platform.memory(platform.device())
     assert 0 < memory.free <= memory.total
