@@ -118,7 +118,7 @@ class ProcessEngine:
     async def _watch(self) -> None:
         """When the process has ended, take what it still sent, then tell everyone who waits."""
         status = await self._process.wait()
-        while await self._socket.poll(100):
+        while not self._batches.full() and await self._socket.poll(100):  # full: nobody takes what comes
             await asyncio.sleep(0)  # the reader takes them
         self._reader.cancel()
         self._die(
