@@ -19,18 +19,20 @@ from jackfield_platforms.attention import AttentionNeed, Layout
 from jackfield_platforms.linear import torch_dtype
 
 Int32s = npt.NDArray[np.int32]
-Bools = npt.NDArray[np.bool_]
 
 GROUP_BYTES = 4 << 20  # of float32 keys gathered at once: small enough to stay in a last-level cache
 
 
 @dataclass(frozen=True)
 class DecodeGroup:
-    """Consecutive rows whose keys are gathered together. The tensors from `raw` on are views of the plan's scratch."""
+    """Consecutive rows whose keys are gathered together, each padded to whole blocks and as many as the longest has.
+
+    The tensors from `raw` on are views of the plan's scratch.
+    """
 
     queries: slice  # of [rows * kv_heads]
     gather: Tensor  # flat (block, head) indices, int32 [rows * kv_heads * blocks]
-    hidden: Tensor | None  # bool [rows, 1, keys]: gathered, but not in sight of the row; None: all are in sight
+    hidden: Tensor | None  # bool [rows, 1, last keys]: gathered, but not in sight of the row; None: all are in sight
     raw: Tensor  # cache dtype [rows * kv_heads * blocks, block_size * k_dim]
     wide: Tensor  # the same in float32; the same memory when the cache is float32
     keys: Tensor  # [rows * kv_heads, k_dim, keys]: `wide`, transposed
@@ -67,49 +69,64 @@ class DecodePlanner:
         kv_heads = need.kv.kv_heads
         self.need, self.block_size, self.device = need, block_size, device
         self.heads = np.arange(kv_heads, dtype=np.int32)[:, None]
-        self.offsets = np.arange(block_size, dtype=np.int32)
-        self.value_step = np.repeat(self.heads * block_size, need.query_heads // kv_heads, axis=0)  # [query_heads, 1]
+        offsets = torch.arange(block_size, dtype=torch.int32, device=device)
+        self.offsets = offsets.expand(need.query_heads // kv_heads, 1, block_size)
         self._kept: _Scratch | None = None
-        self.max_keys = GROUP_BYTES // (4 * kv_heads * need.kv.k_dim)
+        self.max_blocks = GROUP_BYTES // (4 * kv_heads * need.kv.k_dim * block_size)
 
-    def plan(self, layout: Layout, rows: Ints) -> DecodePlan:
-        """Sort and group `rows` (at least one), each of one query token."""
+    def plan(self, layout: Layout, rows: Ints, written: Ints) -> DecodePlan:
+        """Sort and group `rows` (at least one), each of one query token.
+
+        `written` `[tokens, kv_heads]` are the flat cache rows of the step's tokens.
+        """
         spans = Spans.of(layout, rows, window_of(self.need.kv), self.block_size)
-        bounds = group_bounds(spans.length, self.max_keys)
-        keys = [int(spans.length[start]) for start, _ in bounds]  # of each group's longest row
-        sizes = [(stop - start) * self.need.query_heads for start, stop in bounds]
-        counts = np.repeat(keys, sizes)
-        ends = np.cumsum(counts)
-        blocks = max((stop - start) * -(-keys[i] // self.block_size) for i, (start, stop) in enumerate(bounds))
-        scratch = self._scratch(int(ends[-1]), blocks)
-        values = np.empty(ends[-1], np.int32)
-        groups, used = [], 0
-        for (start, stop), length, size in zip(bounds, keys, sizes, strict=True):
-            part, place = slice(start, stop), slice(used, used + size * length)
-            ids = spans.block_ids(layout, part, -(-length // self.block_size))
-            hidden = spans.hidden(part, length)
-            self._values(ids, spans.length[part], hidden, values[place].reshape(stop - start, -1, length))
-            groups.append(self._group(part, ids, hidden, scratch, place))
-            used = place.stop
+        row_blocks = -(-spans.length // self.block_size)
+        bounds = group_bounds(row_blocks, self.max_blocks)
+        blocks = [int(row_blocks[start]) for start, _ in bounds]  # of each group's longest row
+        scores = [self._scores(stop - start, count) for (start, stop), count in zip(bounds, blocks, strict=True)]
+        most = max((stop - start) * count for (start, stop), count in zip(bounds, blocks, strict=True))
+        num_values = sum(scores)
+        scratch = self._scratch(num_values, most)
+        values = torch.empty(num_values, dtype=torch.int32, device=self.device)
+        bags = np.empty(rows.size * self.need.query_heads, np.int32)
+        tokens = layout.query_start[spans.rows]
+        newest = torch.from_numpy(written[tokens].astype(np.int32)).to(self.device)
+        groups, first = [], 0
+        for (start, stop), count, size in zip(bounds, blocks, scores, strict=True):
+            part = slice(start, stop)
+            group = self._group(part, spans.block_ids(layout, part, count), spans, scratch, first)
+            self._values(group, newest[part], values, first)
+            heads = slice(start * self.need.query_heads, stop * self.need.query_heads)
+            bags[heads] = np.arange(first, first + size, count * self.block_size)
+            groups.append(group)
+            first += size
         return DecodePlan(
-            tokens=torch.from_numpy(layout.query_start[spans.rows]).to(self.device, torch.int64),
+            tokens=torch.from_numpy(tokens).to(self.device, torch.int64),
             groups=groups,
-            values=torch.from_numpy(values).to(self.device),
-            bags=torch.from_numpy((ends - counts).astype(np.int32)).to(self.device),
-            weights=scratch.weights[: ends[-1]],
+            values=values,
+            bags=torch.from_numpy(bags).to(self.device),
+            weights=scratch.weights[:num_values],
         )
 
-    def _values(self, ids: Int32s, length: Ints, hidden: Bools | None, out: Int32s) -> None:
-        """Flat value rows of block ids `[rows, blocks]` into out `[rows, query_heads, keys]`.
+    def _scores(self, rows: int, blocks: int) -> int:
+        return rows * self.need.query_heads * blocks * self.block_size
 
-        A hidden key stands in with the row's last one, so that a weight of 0 never meets a number that nobody wrote.
+    def _values(self, group: DecodeGroup, newest: Tensor, values: Tensor, first: int) -> None:
+        """Write a group's flat value rows into `values` from `first` on; `newest` `[rows, kv_heads]` are those of each
+        row's last key.
+
+        That one stands in for hidden keys, so that a weight of 0 never meets a number that nobody wrote.
         """
-        first = (ids * (self.heads.size * self.block_size))[:, :, None] + self.offsets  # of kv head 0
-        first = first.reshape(len(ids), -1)[:, : out.shape[-1]]
-        if hidden is not None:
-            last = first[np.arange(len(ids)), length - 1]
-            first = np.where(hidden, last[:, None], first)
-        np.add(first[:, None, :], self.value_step, out=out)
+        (rows, kv_heads), size, same = newest.shape, self.block_size, len(self.offsets)
+        blocks = group.gather.numel() // (rows * kv_heads)
+        keys = blocks * size
+        out = values.as_strided((rows * kv_heads, same, blocks, size), (same * keys, keys, size, 1), first)
+        torch.add(self.offsets, group.gather.view(rows * kv_heads, 1, blocks, 1), alpha=size, out=out)
+        if group.hidden is not None:
+            last = group.hidden.shape[-1]
+            strides = (kv_heads * same * keys, same * keys, keys, 1)
+            out = values.as_strided((rows, kv_heads, same, last), strides, first + keys - last)
+            torch.where(group.hidden[:, None], newest.view(rows, kv_heads, 1, 1), out, out=out)
 
     def _scratch(self, num_weights: int, num_blocks: int) -> _Scratch:
         """Buffers of at least these sizes; kept from step to step, and made half as large again when they are too
@@ -128,14 +145,13 @@ class DecodePlanner:
         weights = torch.empty(num_weights, dtype=torch.float32, device=self.device)
         return _Scratch(raw, wide, torch.empty_like(weights), weights)
 
-    def _group(self, part: slice, ids: Int32s, hidden: Bools | None, scratch: _Scratch, place: slice) -> DecodeGroup:
-        """The group of the rows `part`, whose scores are the elements `place` of the scratch."""
-        rows, kv_heads, dim = len(ids), self.heads.size, self.need.kv.k_dim
-        blocks, heads, first = ids.shape[1], self.need.query_heads, place.start
+    def _group(self, part: slice, ids: Int32s, spans: Spans, scratch: _Scratch, first: int) -> DecodeGroup:
+        """The group of the rows `part` and their blocks `ids`, whose scores start at `first` in the scratch."""
+        (rows, blocks), kv_heads, dim = ids.shape, self.heads.size, self.need.kv.k_dim
+        heads, keys = self.need.query_heads, blocks * self.block_size
         gathered = (rows * kv_heads * blocks, self.block_size * dim)
-        keys = (place.stop - first) // (rows * heads)
-        span = blocks * self.block_size * dim  # elements of one (row, kv head)
         by_row = (rows, heads, keys), (heads * keys, keys, 1), first
+        hidden = spans.hidden(part, keys)
         # one view each: as_strided costs a third of the slices and views that it stands for
         return DecodeGroup(
             queries=slice(part.start * kv_heads, part.stop * kv_heads),
@@ -143,7 +159,7 @@ class DecodePlanner:
             hidden=None if hidden is None else torch.from_numpy(hidden[:, None]).to(self.device),
             raw=scratch.raw.as_strided(gathered, (gathered[1], 1)),
             wide=scratch.wide.as_strided(gathered, (gathered[1], 1)),
-            keys=scratch.wide.as_strided((rows * kv_heads, dim, keys), (span, 1, dim)),
+            keys=scratch.wide.as_strided((rows * kv_heads, dim, keys), (keys * dim, 1, dim)),
             scores=scratch.scores.as_strided(
                 (rows * kv_heads, heads // kv_heads, keys), (heads // kv_heads * keys, keys, 1), first
             ),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from jackfield_attention.slots import Ints
 from jackfield_platforms.attention import Layout
 
-MAX_PADDING = 0.125  # of a group's real keys
+MAX_PADDING = 0.125  # of a group's real blocks
 
 
 @dataclass(frozen=True)
@@ -47,25 +47,30 @@ class Spans:
         return ids
 
     def hidden(self, part: slice, keys: int) -> npt.NDArray[np.bool_] | None:
-        """Which of the first `keys` keys each row of `part` does not see, `[rows, keys]`; None: it sees all."""
+        """Which of `keys` keys each row of `part` does not see, `[rows, last keys]`; None: it sees all.
+
+        The keys before the last ones, as many as can be, are in every row's sight.
+        """
         length = self.length[part]
         skip = None if self.skip is None or not self.skip[part].any() else self.skip[part]
-        if length[-1] == keys and skip is None:
+        first = int(length[-1]) if skip is None else 0
+        if first == keys:
             return None
-        key = np.arange(keys)
+        key = np.arange(first, keys)
         past: npt.NDArray[np.bool_] = key >= length[:, None]
         return past if skip is None else past | (key < skip[:, None])
 
 
-def group_bounds(lengths: Ints, max_keys: int) -> list[tuple[int, int]]:
-    """Cut rows, longest first, into groups (start, stop) of at most `max_keys` padded keys and MAX_PADDING.
+def group_bounds(blocks: Ints, max_blocks: int) -> list[tuple[int, int]]:
+    """Cut rows, those of most blocks first, into groups (start, stop) of at most `max_blocks` padded blocks and
+    MAX_PADDING.
 
-    A row that alone exceeds `max_keys` is a group of its own.
+    A row that alone exceeds `max_blocks` is a group of its own.
     """
-    starts, longest, real = [0], int(lengths[0]), 0
-    for row, length in enumerate(lengths.tolist()):
-        padded, real = longest * (row + 1 - starts[-1]), real + length
-        if row > starts[-1] and (padded > max_keys or padded > (1 + MAX_PADDING) * real):
+    starts, longest, real = [0], int(blocks[0]), 0
+    for row, count in enumerate(blocks.tolist()):
+        padded, real = longest * (row + 1 - starts[-1]), real + count
+        if row > starts[-1] and (padded > max_blocks or padded > (1 + MAX_PADDING) * real):
             starts.append(row)
-            longest = real = length
-    return list(zip(starts, [*starts[1:], lengths.size], strict=True))
+            longest = real = count
+    return list(zip(starts, [*starts[1:], blocks.size], strict=True))

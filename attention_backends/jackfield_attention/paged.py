@@ -59,14 +59,14 @@ class PagedTorchAttention(AttentionBackend[PagedPlan]):
         if is_decode(layout) and bucket.num_tokens == layout.num_tokens:
             rows = decode_head_rows(layout, self.head_starts, self.block_size)
             into.written = torch.from_numpy(rows.ravel()).to(self.device)
-            into.decode, into.prefill = self.decode.plan(layout, np.arange(layout.num_rows)), []
+            into.decode, into.prefill = self.decode.plan(layout, np.arange(layout.num_rows), rows), []
             return
         lengths = query_lengths(layout)
         slots = query_slots(layout, lengths, self.block_size, bucket.num_tokens)
         rows = head_rows(slots, self.need.kv.kv_heads, self.block_size)
         into.written = torch.from_numpy(rows.ravel()).to(self.device)
         decode = np.flatnonzero(lengths == 1)
-        into.decode = self.decode.plan(layout, decode) if decode.size else None
+        into.decode = self.decode.plan(layout, decode, rows) if decode.size else None
         prefill = np.flatnonzero(lengths > 1).tolist()
         into.prefill = [plan_row(layout, row, self.need, self.block_size, self.device) for row in prefill]
 

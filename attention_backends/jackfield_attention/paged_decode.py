@@ -32,7 +32,7 @@ def run_decode(q: Tensor, layer: LayerKV, plan: DecodePlan, need: AttentionNeed,
         torch.bmm(queries[group.queries], group.keys, out=group.scores)
         capped_(group.scores, need.soft_cap)
         if group.hidden is not None:
-            group.by_row.masked_fill_(group.hidden, float("-inf"))
+            group.by_row[..., -group.hidden.shape[-1] :].masked_fill_(group.hidden, float("-inf"))
         weigh(group.by_row, sinks, group.weights)
     weights = plan.weights.to(cache.v.dtype)
     sums = F.embedding_bag(plan.values, by_head(cache.v), plan.bags, mode="sum", per_sample_weights=weights)

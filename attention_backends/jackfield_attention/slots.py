@@ -26,9 +26,10 @@ def decode_head_rows(layout: Layout, head_starts: Ints, block_size: int) -> Ints
 
     `head_starts` `[kv_heads]` are the flat rows of a block's heads, from the block's own first row.
     """
-    column, offset = np.divmod(layout.kv_len - 1, block_size)
-    first: Ints = layout.block_table[np.arange(layout.num_rows), column] * np.int64(head_starts.size * block_size)
-    first += offset
+    position = layout.kv_len - 1
+    column = position // block_size
+    block = layout.block_table[np.arange(layout.num_rows), column].astype(np.int64)
+    first = block * (head_starts.size * block_size) + (position - column * block_size)
     rows: Ints = first[:, None] + head_starts
     return rows
 
