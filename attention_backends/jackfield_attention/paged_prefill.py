@@ -39,7 +39,8 @@ class PrefillRow:
 
 def plan_row(layout: Layout, row: int, need: AttentionNeed, block_size: int, device: torch.device) -> PrefillRow:
     """Cut one row into chunks."""
-    start, stop = layout.query_start[row : row + 2].tolist()
+    start = int(layout.query_start[row])
+    stop = start + int(layout.num_new[row])
     kv_len, window = int(layout.kv_len[row]), window_of(need.kv)
     computed = kv_len - (stop - start)
     if computed:

@@ -11,9 +11,8 @@ Ints = npt.NDArray[np.int64]
 
 
 def query_lengths(layout: Layout) -> Ints:
-    """Query tokens of each row, `[num_rows]`; 0 for padding rows, whatever tokens they hold."""
-    start = layout.query_start[: layout.num_rows + 1].astype(np.int64)
-    return np.where(layout.kv_len[: layout.num_rows] > 0, start[1:] - start[:-1], 0)
+    """Query tokens of each real row, `[num_rows]`."""
+    return layout.num_new[: layout.num_rows].astype(np.int64)
 
 
 def is_decode(layout: Layout) -> bool:

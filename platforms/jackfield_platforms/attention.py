@@ -16,13 +16,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from jackfield_platforms.bucket import Bucket
+from jackfield_platforms.bucket import Bucket, Phase
 from jackfield_platforms.kv import KVSpec
 from jackfield_platforms.ops import Ops
 
 Cache = Any  # whatever the backend allocated for one layer
 Plan = TypeVar("Plan")
-Phase = Literal["prefill", "decode", "mixed"]
 
 
 class AttentionNeed(msgspec.Struct, frozen=True):
@@ -39,17 +38,18 @@ class AttentionNeed(msgspec.Struct, frozen=True):
 class Layout(msgspec.Struct):
     """One step as the host sees it: views of persistent int32 host buffers, decode rows first.
 
-    Row r holds the query tokens `query_start[r] : query_start[r + 1]` of the step; they are the last ones of its
+    Row r holds `num_new[r]` query tokens, from `query_start[r]` of the step's tokens on; they are the last ones of its
     `kv_len[r]` tokens (the step's own included). Token p of row r lives in block `block_table[r, p // block_size]` at
-    `p % block_size`. Block 0 is the null block: padding rows (kv_len 0, or table entries 0) write there and nobody
-    reads it as a value.
+    `p % block_size`. Rows follow one another without a gap unless the bucket pads them to one length. Block 0 is the
+    null block: padding rows (no new tokens, kv_len 0) and padding tokens write there and nobody reads it as a value.
     """
 
-    num_rows: int
-    num_tokens: int
-    query_start: npt.NDArray[np.int32]  # [num_rows + 1]
-    kv_len: npt.NDArray[np.int32]  # [num_rows]
-    block_table: npt.NDArray[np.int32]  # [num_rows, max_blocks]
+    num_rows: int  # real ones; the arrays may hold padding rows after them
+    num_tokens: int  # real ones
+    query_start: npt.NDArray[np.int32]  # [rows + 1]
+    num_new: npt.NDArray[np.int32]  # [rows]
+    kv_len: npt.NDArray[np.int32]  # [rows]
+    block_table: npt.NDArray[np.int32]  # [rows, max_blocks]
 
 
 class LayerKV(msgspec.Struct):

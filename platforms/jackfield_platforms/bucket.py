@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
+
+Phase = Literal["prefill", "decode", "mixed"]
 
 
 class Bucket(msgspec.Struct, frozen=True):
-    """The shape of one launch.
+    """The shape of one launch: upper bounds that the launch is padded to.
 
-    Sizes are upper bounds that the launch is padded to; None in `query_len` means ragged rows.
+    With `query_len` every row is padded to as many query tokens, and `num_tokens` is their product; None: rows are
+    ragged, packed one after another.
     """
 
-    phase: Literal["prefill", "decode", "mixed"]
+    phase: Phase
     num_rows: int
     num_tokens: int
     query_len: int | None = None
-    max_blocks: int = 0  # blocks a row
+    max_blocks: int = 0  # blocks a row; 0: not bounded
     num_blocks: int = 0  # blocks of all rows together; 0: num_rows * max_blocks
 
 
@@ -28,13 +32,22 @@ class Limits(msgspec.Struct, frozen=True):
     max_rows: int
     max_tokens: int
     max_model_len: int
+    block_size: int = 16  # tokens; of the buckets' blocks
+
+    @property
+    def max_blocks(self) -> int:
+        """Blocks of the longest row."""
+        return -(-self.max_model_len // self.block_size)
 
 
-class RowSize(msgspec.Struct, frozen=True):
-    """What placement needs to know of a row."""
+class RowSizes(msgspec.Struct, frozen=True, eq=False):
+    """What placement needs to know of a step's rows, in columns; decode rows come first."""
 
-    num_new: int
-    kv_len: int
+    num_new: npt.NDArray[np.int32]  # [rows]
+    kv_len: npt.NDArray[np.int32]  # [rows], the new tokens included
+
+    def __len__(self) -> int:
+        return len(self.num_new)
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -42,16 +55,37 @@ class Placement(msgspec.Struct, frozen=True):
 
     bucket: Bucket
     rows: tuple[int, int]
+    captured: bool = False  # to be captured, before the first request if it was planned, otherwise now
+    is_miss: bool = False  # no planned bucket holds the rows, so that `bucket` was made for them
 
 
-class BucketPlan(msgspec.Struct, frozen=True):
-    """Any size runs, in one launch and without padding. Ladders of static sizes are subclasses."""
+class BucketPlan:
+    """Any size runs, in one launch and without padding. Plans of static sizes are subclasses."""
 
-    def place(self, need: Sequence[RowSize]) -> tuple[Placement, ...]:
-        """Launches that together hold all rows, in order."""
-        decode = sum(row.num_new == 1 for row in need)
-        phase: Literal["prefill", "decode", "mixed"] = (
-            "decode" if decode == len(need) else "prefill" if decode == 0 else "mixed"
-        )
-        bucket = Bucket(phase, num_rows=len(need), num_tokens=sum(row.num_new for row in need))
-        return (Placement(bucket, (0, len(need))),)
+    def buckets(self) -> tuple[Bucket, ...]:
+        """What to capture before the first request, largest first; nothing here."""
+        return ()
+
+    def strict(self) -> BucketPlan:
+        """The same plan, in which a step that no planned bucket holds is an error; here every size is as good."""
+        return self
+
+    def place(self, need: RowSizes) -> tuple[Placement, ...]:
+        """Launches that together hold all rows (at least one), in order."""
+        num_rows = len(need)
+        bucket = Bucket(phase_of(need.num_new), num_rows=num_rows, num_tokens=int(need.num_new.sum()))
+        return (Placement(bucket, (0, num_rows)),)
+
+    def sampling_sizes(self) -> tuple[int, ...]:
+        """Numbers of rows to capture logits at before the first request; none here."""
+        return ()
+
+    def sampling_rows(self, num_rows: int) -> int:
+        """At how many rows to compute the logits of `num_rows`, which are one at least."""
+        return num_rows
+
+
+def phase_of(num_new: npt.NDArray[np.int32]) -> Phase:
+    """Rows of one new token are decode rows; a prompt of one token is none the worse for it."""
+    decode = int(np.count_nonzero(num_new == 1))
+    return "decode" if decode == len(num_new) else "prefill" if decode == 0 else "mixed"

@@ -20,6 +20,7 @@ from typing import Literal
 import msgspec
 
 from jackfield_platforms.asking import Answer, Question
+from jackfield_platforms.probe import Probe
 
 State = Literal["usable", "absent", "unusable", "broken"]
 PROBES = "jackfield.probes"
@@ -44,6 +45,7 @@ class Found(msgspec.Struct, frozen=True):
     why: str
     devices: int = 0
     score: int = 0
+    by_name_only: bool = False
     api_version: tuple[int, int] | None = None
     seconds: float = 0.0  # to start the child, ask and read the answer
     traceback: str | None = None
@@ -122,7 +124,8 @@ def _probe(point: EntryPoint, timeout: float) -> Found:
     if answer.probe is None:
         return found
     said = answer.probe
-    return msgspec.structs.replace(found, state=said.state, why=said.why, devices=said.devices, score=said.score)
+    told = {name: getattr(said, name) for name in Probe.__struct_fields__}
+    return msgspec.structs.replace(found, **told)
 
 
 def names(found: Sequence[Found]) -> str:

@@ -20,6 +20,7 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     why: str
     devices: int = 0
     score: int = 0
+    by_name_only: bool = False  # never selected unless asked for: an emulated device, something experimental
 
 
 class LaunchOptions(msgspec.Struct, frozen=True):

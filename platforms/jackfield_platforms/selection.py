@@ -33,9 +33,9 @@ def select(found: Sequence[Found], wanted: str | None = None) -> Found:
     """The plugin to launch with. PlatformError lists every one with what it said.
 
     A name is taken if exactly one plugin of that name is usable. Without a name nothing may be broken or unusable, and
-    the highest score among the usable wins; `absent` is fine.
+    the highest score among the usable wins; `absent` is fine, and who goes by name only is left out.
     """
-    candidates = [one for one in found if one.state == "usable" and wanted in (None, one.name)]
+    candidates = [one for one in found if one.state == "usable" and _is_asked_for(one, wanted)]
     if not candidates:
         asked = "a platform" if wanted is None else f"platform {wanted!r}"
         raise PlatformError(_message(f"Wanted {asked}; none usable.{_close(found, wanted)}", found))
@@ -48,6 +48,10 @@ def select(found: Sequence[Found], wanted: str | None = None) -> Found:
     if len(winners) > 1:
         raise PlatformError(_tie(winners, wanted, found))
     return winners[0]
+
+
+def _is_asked_for(one: Found, wanted: str | None) -> bool:
+    return not one.by_name_only if wanted is None else one.name == wanted
 
 
 def _tie(winners: Sequence[Found], wanted: str | None, found: Sequence[Found]) -> str:

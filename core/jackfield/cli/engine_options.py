@@ -24,6 +24,11 @@ HELPS = {
     "enable_prefix_caching": Help("Reuse the KV blocks of prompts that begin alike."),
     "load_format": Help("dummy: random weights, without reading any."),
     "overlap": Help("Schedule the next step while one runs; auto: where the platform runs asynchronously."),
+    "buckets": Help(
+        "A JSON file of sizes to capture, as `jackfield buckets` writes it; the platform's own plan unless given."
+    ),
+    "forbid_compile": Help("Fail a step that no planned bucket holds, instead of capturing one late."),
+    "record_steps": Help("A file to write the sizes of every step to, for `jackfield buckets`."),
     "target_step_seconds": Help(
         "How long a step may take for a prompt's sake while answers are being made; 0: as long as it takes."
     ),

@@ -35,6 +35,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     enable_prefix_caching: bool
     dummy_weights: bool
     overlap: bool
+    buckets: Path | None
+    forbid_compile: bool
+    record_steps: Path | None
     target_step_seconds: float  # infinite: no limit
     seed: int
 
@@ -67,6 +70,9 @@ def resolve(options: EngineOptions, model: ModelConfig, path: Path, capabilities
         enable_prefix_caching=options.enable_prefix_caching and capabilities.scheduling.prefix_reuse,
         dummy_weights=options.load_format == "dummy",
         overlap=capabilities.asynchronous if options.overlap == "auto" else options.overlap == "on",
+        buckets=None if options.buckets is None else Path(options.buckets),
+        forbid_compile=options.forbid_compile,
+        record_steps=None if options.record_steps is None else Path(options.record_steps),
         target_step_seconds=_step_seconds(options.target_step_seconds),
         seed=options.seed,
     )

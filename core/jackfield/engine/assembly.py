@@ -18,6 +18,7 @@ from jackfield.engine.model_info import ModelInfo
 from jackfield.engine.scheduler import Scheduler
 from jackfield.engine.scheduler_config import KVGroup, SchedulerConfig
 from jackfield.engine.startup import startup_text
+from jackfield.engine.warm_up import bucket_plan, warm_up
 from jackfield.loader.dummy import dummy_model
 from jackfield.loader.folder import checkpoint_bytes, model_folder
 from jackfield.loader.load import load_model
@@ -55,10 +56,15 @@ def assemble(found: Found, options: EngineOptions, *, progress: bool) -> Engine:
     _check(platform, config, groups)
     memory = platform.memory(build.device)
     size = size_kv_cache(config, groups, memory)
-    limits = Limits(config.max_num_seqs, config.max_num_batched_tokens, size.max_model_len)
+    block_size = groups[0].backend.block_size
+    limits = Limits(config.max_num_seqs, config.max_num_batched_tokens, size.max_model_len, block_size)
+    runner = ModelRunner(
+        model, platform, groups, size.num_blocks, limits, buckets=bucket_plan(config, platform, limits)
+    )
+    warm_up(runner, shown=progress)
     return Engine(
         Scheduler(_scheduler_config(config, platform, groups, size)),
-        ModelRunner(model, platform, groups, size.num_blocks, limits),
+        runner,
         _model_info(options, config, size),
         depth=platform.capabilities().scheduling.max_in_flight if config.overlap else 1,
         startup_text=startup_text(found, platform, config, groups, size, memory),

@@ -34,7 +34,6 @@ class StepInputs(msgspec.Struct):
 
     tokens: Tensor  # [tokens] int64
     positions: Tensor  # [tokens] int64
-    sample_rows: Tensor  # [sampling rows] int64: indices of the tokens whose logits are wanted
     attend: Attend
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -85,12 +86,13 @@ class PagedAttention:
         return BoundAttention(self._layers, plans)
 
 
+@dataclass(frozen=True)
 class BoundAttention:
-    """`Attend` for one launch."""
+    """`Attend` for one launch. Its tensors can be found: a graph runner must know what a program reads."""
 
-    def __init__(self, layers: dict[int, tuple[Backend, LayerKV, int]], plans: Sequence[Any]) -> None:
-        self._layers, self._plans = layers, plans
+    layers: dict[int, tuple[Backend, LayerKV, int]]
+    plans: Sequence[Any]  # one a KV group
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rope: Rope | None) -> Tensor:
-        backend, layer_kv, group = self._layers[layer]
-        return backend.run(q, k, v, layer_kv, self._plans[group], rope)
+        backend, layer_kv, group = self.layers[layer]
+        return backend.run(q, k, v, layer_kv, self.plans[group], rope)

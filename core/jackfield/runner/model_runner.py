@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from jackfield.engine.step import Step
-from jackfield.models.interface import Hidden, Model, StepInputs
+from jackfield.models.interface import Model
 from jackfield.runner.attention_groups import AttentionGroup, PagedAttention
 from jackfield.runner.pending_step import PendingStep
+from jackfield.runner.programs import LaunchInputs, Programs
 from jackfield.runner.sampler import Sampler
 from jackfield.runner.slot_sampling import SamplingRows, SlotSampling
 from jackfield.runner.step_buffers import Filled, StepBuffers
-from jackfield_platforms.bucket import Bucket, Limits, Placement, RowSize
-from jackfield_platforms.graph import ProgramKey
+from jackfield_platforms.bucket import BucketPlan, Limits, Placement, RowSizes
+from jackfield_platforms.buckets.usage import Usage
 from jackfield_platforms.platform import Platform
 
 
@@ -43,21 +44,41 @@ class ModelRunner:
         groups: Sequence[AttentionGroup],
         num_blocks: Sequence[int],
         limits: Limits,
+        *,
+        buckets: BucketPlan | None = None,
     ) -> None:
         caps, config = platform.capabilities(), model.build.config
-        self._model, self._platform, self._groups = model, platform, groups
-        self._device = model.build.device
+        self._platform, self._device = platform, model.build.device
         self._block_sizes = [group.backend.block_size for group in groups]
         self._tables = [
             np.zeros((limits.max_rows, -(-limits.max_model_len // size)), np.int32) for size in self._block_sizes
         ]
-        self._attention = PagedAttention(groups, num_blocks)
-        self._buckets, self._graphs = platform.buckets(limits), platform.graph_runner()
+        self._buckets = platform.buckets(limits) if buckets is None else buckets
+        self._programs = Programs(model, groups, PagedAttention(groups, num_blocks), platform.graph_runner())
+        self._vocab = config.vocab_size
         self._max_tokens, self._pinned = limits.max_tokens, caps.pinned_memory
         self._buffers: deque[list[StepBuffers]] = deque([] for _ in range(caps.scheduling.max_in_flight))
         self._slots = SlotSampling(limits.max_rows, config.vocab_size)
         self._sampler = Sampler(config.vocab_size, self._device, may_wait=not caps.asynchronous)
         self._sampled_last = torch.zeros(limits.max_rows, dtype=torch.int64, device=self._device)
+        self.usage = Usage()
+        self.num_late_captures = 0  # after the warm-up
+
+    @property
+    def num_planned(self) -> int:
+        """Captures that `warm_up` makes."""
+        return len(self._buckets.buckets()) + len(self._buckets.sampling_sizes())
+
+    @torch.inference_mode()
+    def warm_up(self, advance: Callable[[str], None] = lambda what: None) -> None:
+        """Capture every planned bucket, the largest first; `advance` is told each one when it is done."""
+        for bucket in self._buckets.buckets():
+            filled = self._next_buffers(1)[0].fill_padding(bucket, self._block_sizes)
+            hidden = self._programs.capture(bucket, self._inputs(filled))
+            advance(f"{bucket.phase} {bucket.num_rows} x {bucket.num_tokens}")
+        for size in reversed(self._buckets.sampling_sizes()):
+            self._programs.capture_logits(hidden.new_zeros(size, hidden.shape[-1]))
+            advance(f"logits {size}")
 
     @torch.inference_mode()
     def launch(self, step: Step) -> Forward:
@@ -68,12 +89,14 @@ class ModelRunner:
         for table, updates in zip(self._tables, step.tables, strict=True):
             if updates.slots.size:
                 table[updates.slots, updates.positions] = updates.blocks
-        placements = self._buckets.place(_row_sizes(step))
+        ends = step.num_computed + step.num_new
+        sizes = RowSizes(step.num_new, ends)
+        placements = self._buckets.place(sizes)
+        self.usage.count(sizes, placements)
         hidden = [
             self._run(step, *launch) for launch in zip(placements, self._next_buffers(len(placements)), strict=True)
         ]
-        ends = (step.num_computed + step.num_new)[step.samples]
-        rows = self._slots.rows(step.slots[step.samples].astype(np.int64), ends.astype(np.int64))
+        rows = self._slots.rows(step.slots[step.samples].astype(np.int64), ends[step.samples].astype(np.int64))
         return Forward(hidden[0] if len(hidden) == 1 else torch.cat(hidden), rows)
 
     @torch.inference_mode()
@@ -81,7 +104,7 @@ class ModelRunner:
         """Logits and ids of the rows that sample; the ids stay on the device for the next step, a copy goes to the
         host.
         """
-        logits = self._model.logits(forward.hidden)
+        logits = self._logits(forward.hidden)
         sampled = self._sampler.sample(logits, forward.rows, masks)
         self._sampled_last.index_copy_(0, self._put(torch.from_numpy(forward.rows.slots)), sampled.ids)
         return PendingStep(sampled, forward.rows, self._platform.fetch)
@@ -95,27 +118,25 @@ class ModelRunner:
 
     def _run(self, step: Step, placement: Placement, buffers: StepBuffers) -> Tensor:
         filled = buffers.fill(step, placement, self._tables, self._block_sizes)
-        inputs = self._inputs(filled, placement.bucket)
-        hidden = self._program("embed", placement.bucket, self._model.embed, inputs)
-        hidden = self._program("forward", placement.bucket, self._model.forward, hidden, inputs)
-        return hidden["hidden"].index_select(0, inputs.sample_rows)
+        inputs, bucket = self._inputs(filled), placement.bucket
+        if placement.captured and not self._programs.is_captured(bucket):
+            self.num_late_captures += 1
+            hidden = self._programs.capture(bucket, inputs)
+        else:
+            hidden = self._programs.hidden(bucket, inputs)
+        return hidden.index_select(0, self._put(filled.sample_rows))
 
-    def _program(self, name: str, bucket: Bucket, program: object, *buffers: object) -> Hidden:
-        return self._graphs.run(ProgramKey(name, bucket), program, buffers)  # type: ignore[arg-type,no-any-return]
+    def _logits(self, rows: Tensor) -> Tensor:
+        if not len(rows):
+            return rows.new_zeros(0, self._vocab)
+        size = self._buckets.sampling_rows(len(rows))
+        if self._buckets.sampling_sizes() and not self._programs.captured_logits(size):
+            self.num_late_captures += 1
+            self._programs.capture_logits(rows.new_zeros(size, rows.shape[-1]))
+        return self._programs.logits(rows, size)
 
-    def _inputs(self, filled: Filled, bucket: Bucket) -> StepInputs:
-        tokens = self._tokens(filled)
-        plans = []
-        for group, layout in zip(self._groups, filled.layouts, strict=True):
-            plan = group.backend.blank(bucket)
-            group.backend.plan(layout, bucket, plan)
-            plans.append(plan)
-        return StepInputs(
-            tokens=tokens,
-            positions=self._put(filled.positions),
-            sample_rows=self._put(filled.sample_rows),
-            attend=self._attention.bind(plans),
-        )
+    def _inputs(self, filled: Filled) -> LaunchInputs:
+        return LaunchInputs(self._tokens(filled), self._put(filled.positions), filled.layouts)
 
     def _tokens(self, filled: Filled) -> Tensor:
         if not filled.sampled_last.numel():
@@ -127,8 +148,3 @@ class ModelRunner:
 
     def _put(self, host: Tensor) -> Tensor:
         return host.to(self._device, non_blocking=True)
-
-
-def _row_sizes(step: Step) -> list[RowSize]:
-    ends = (step.num_computed + step.num_new).tolist()
-    return [RowSize(new, end) for new, end in zip(step.num_new.tolist(), ends, strict=True)]

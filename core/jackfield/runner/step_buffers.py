@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jackfield.engine.step import SAMPLED_LAST, Step
 from jackfield_platforms.attention import Layout
-from jackfield_platforms.bucket import Placement
+from jackfield_platforms.bucket import Bucket, Placement
 
 Int64s = npt.NDArray[np.int64]
 Tables = Sequence[npt.NDArray[np.int32]]  # one a KV group, [slots, blocks]
@@ -30,58 +30,106 @@ class Filled(msgspec.Struct, frozen=True, eq=False):
     layouts: tuple[Layout, ...]  # one a KV group
 
 
+class _Rows(msgspec.Struct, frozen=True, eq=False):
+    """The rows of a launch; all `[rows]` but `query_start`, which may hold padding rows too."""
+
+    slots: Any
+    num_new: Any
+    kv_len: Any
+    query_start: Any
+
+
 class StepBuffers:
-    """One set of buffers.
+    """One set of buffers, which grow to the largest bucket that they are filled for.
 
     As many sets are needed as steps may be in flight, so that none is overwritten while it is read.
     """
 
     def __init__(self, max_tokens: int, tables: Tables, *, pinned: bool) -> None:
-        max_rows = tables[0].shape[0]
+        self._pinned = pinned
+        self._widths = [table.shape[1] for table in tables]
+        self._reserve_tokens(max_tokens)
+        self._reserve_rows(tables[0].shape[0])
 
-        def buffer(*shape: int, dtype: torch.dtype) -> Any:
-            return torch.zeros(shape, dtype=dtype, pin_memory=pinned).numpy()
+    def _buffer(self, *shape: int, dtype: torch.dtype) -> Any:
+        return torch.zeros(shape, dtype=dtype, pin_memory=self._pinned).numpy()
 
-        self._tokens = buffer(max_tokens, dtype=torch.int64)
-        self._positions = buffer(max_tokens, dtype=torch.int64)
-        self._sample_rows = buffer(max_rows, dtype=torch.int64)
-        self._continued = buffer(2, max_rows, dtype=torch.int64)
-        self._query_start = buffer(max_rows + 1, dtype=torch.int32)
+    def _reserve_tokens(self, max_tokens: int) -> None:
+        self._max_tokens = max_tokens
+        self._tokens = self._buffer(max_tokens, dtype=torch.int64)
+        self._positions = self._buffer(max_tokens, dtype=torch.int64)
+
+    def _reserve_rows(self, max_rows: int) -> None:
+        self._max_rows = max_rows
+        self._sample_rows = self._buffer(max_rows, dtype=torch.int64)
+        self._continued = self._buffer(2, max_rows, dtype=torch.int64)
+        self._query_start = self._buffer(max_rows + 1, dtype=torch.int32)
         self._one_each = np.arange(max_rows + 1, dtype=np.int32)  # query_start when every row has one token
-        self._places = buffer(max_rows, dtype=torch.int64)
+        self._places = self._buffer(max_rows, dtype=torch.int64)
         self._places[:] = self._one_each[:-1]
-        self._kv_len = buffer(max_rows, dtype=torch.int32)
-        self._tables = [buffer(*table.shape, dtype=torch.int32) for table in tables]
+        self._num_new = self._buffer(max_rows, dtype=torch.int32)
+        self._kv_len = self._buffer(max_rows, dtype=torch.int32)
+        self._tables = [self._buffer(max_rows, width, dtype=torch.int32) for width in self._widths]
+
+    def _reserve(self, bucket: Bucket) -> None:
+        """Buckets may be larger than any step: rounded up, or padded inside rows."""
+        if bucket.num_tokens > self._max_tokens:
+            self._reserve_tokens(bucket.num_tokens)
+        blocks = max(bucket.max_blocks, *self._widths)
+        if bucket.num_rows > self._max_rows or blocks > min(self._widths):
+            self._widths = [max(width, bucket.max_blocks) for width in self._widths]
+            self._reserve_rows(max(bucket.num_rows, self._max_rows))
 
     def fill(self, step: Step, placement: Placement, tables: Tables, block_sizes: Sequence[int]) -> Filled:
         """Write the rows that `placement` names; entries that pad its bucket are token 0 at position 0 of no row."""
         if _is_steady(step, placement):
             return self._fill_steady(step, placement, tables, block_sizes)
-        first, last = placement.rows
-        num_rows, padded = last - first, placement.bucket.num_tokens
+        bucket, (first, last) = placement.bucket, placement.rows
+        self._reserve(bucket)
+        num_rows, padded = last - first, bucket.num_tokens
         num_new, num_computed = step.num_new[first:last], step.num_computed[first:last]
         slots = step.slots[first:last]
-        query_start = self._query_start[: num_rows + 1]
-        np.cumsum(num_new, out=query_start[1:])
-        num_tokens = int(query_start[num_rows])
         begin = int(step.num_new[:first].sum())
+        num_tokens = int(num_new.sum())
         ids = step.tokens[begin : begin + num_tokens]
+        query_start = self._starts(num_new, bucket)
+        places, positions = _places(query_start[:num_rows], num_new, num_computed, num_tokens)
 
-        self._tokens[:num_tokens] = ids
-        self._tokens[num_tokens:padded] = 0
-        self._positions[:num_tokens] = _positions(query_start, num_computed, num_new, num_tokens)
-        self._positions[num_tokens:padded] = 0
-        ends = query_start[1:][step.samples[first:last]]
-        sample_rows = self._sample_rows[: len(ends)]
-        np.subtract(ends, 1, out=sample_rows)
-        continued = self._continue(ids, slots, min(max(step.num_decode - first, 0), num_rows))
+        self._tokens[:padded] = 0
+        self._tokens[places] = ids
+        self._positions[:padded] = 0
+        self._positions[places] = positions
+        samples = step.samples[first:last]
+        sample_rows = self._sample_rows[: int(np.count_nonzero(samples))]
+        sample_rows[:] = (query_start[:num_rows] + num_new - 1)[samples]
+        num_decode = min(max(step.num_decode - first, 0), num_rows)
+        continued = self._continue(ids[:num_decode], slots, query_start)
         return Filled(
             tokens=torch.from_numpy(self._tokens[:padded]),
             positions=torch.from_numpy(self._positions[:padded]),
             sample_rows=torch.from_numpy(sample_rows),
             sampled_last=torch.from_numpy(continued[0]),
             sampled_last_slots=torch.from_numpy(continued[1]),
-            layouts=self._layouts(placement, (slots, num_computed + num_new, query_start), tables, block_sizes),
+            layouts=self._layouts(
+                placement, _Rows(slots, num_new, num_computed + num_new, query_start), tables, block_sizes
+            ),
+        )
+
+    def fill_padding(self, bucket: Bucket, block_sizes: Sequence[int]) -> Filled:
+        """A launch of no row at all, to warm a bucket up with."""
+        self._reserve(bucket)
+        none = np.zeros(0, np.int32)
+        rows = _Rows(none, none, none, self._starts(none, bucket))
+        self._tokens[: bucket.num_tokens] = 0
+        self._positions[: bucket.num_tokens] = 0
+        nothing = torch.zeros(0, dtype=torch.int64)
+        return Filled(
+            tokens=torch.from_numpy(self._tokens[: bucket.num_tokens]),
+            positions=torch.from_numpy(self._positions[: bucket.num_tokens]),
+            sample_rows=nothing,
+            sampled_last=nothing,
+            sampled_last_slots=nothing,
+            layouts=self._layouts(Placement(bucket, (0, 0)), rows, self._tables, block_sizes),
         )
 
     def _fill_steady(self, step: Step, placement: Placement, tables: Tables, block_sizes: Sequence[int]) -> Filled:
@@ -91,7 +139,7 @@ class StepBuffers:
         slots = self._continued[1, :num_rows]
         slots[:] = step.slots
         places = torch.from_numpy(self._places[:num_rows])
-        rows = (slots, step.num_computed + 1, self._one_each[: num_rows + 1])
+        rows = _Rows(slots, step.num_new, step.num_computed + 1, self._one_each[: num_rows + 1])
         return Filled(
             tokens=torch.from_numpy(self._tokens[:num_rows]),
             positions=torch.from_numpy(self._positions[:num_rows]),
@@ -101,36 +149,46 @@ class StepBuffers:
             layouts=self._layouts(placement, rows, tables, block_sizes),
         )
 
-    def _continue(self, ids: Any, slots: Any, num_decode: int) -> Any:
-        """Places and slots of tokens that only the device knows; in one-token rows, so place and row agree."""
-        places = np.flatnonzero(ids[:num_decode] == SAMPLED_LAST)
-        continued = self._continued[:, : len(places)]
-        continued[0], continued[1] = places, slots[places]
+    def _starts(self, num_new: Any, bucket: Bucket) -> Any:
+        """Where each row's tokens begin, `[bucket.num_rows + 1]`; the last entry is where padding tokens begin."""
+        query_start = self._query_start[: bucket.num_rows + 1]
+        if bucket.query_len is not None:
+            np.multiply(self._one_each[: len(query_start)], bucket.query_len, out=query_start)
+            return query_start
+        np.cumsum(num_new, out=query_start[1 : len(num_new) + 1])
+        query_start[len(num_new) + 1 :] = query_start[len(num_new)]
+        return query_start
+
+    def _continue(self, ids: Any, slots: Any, query_start: Any) -> Any:
+        """Places and slots of tokens that only the device knows; they are in one-token rows, which come first."""
+        rows = np.flatnonzero(ids == SAMPLED_LAST)
+        continued = self._continued[:, : len(rows)]
+        continued[0], continued[1] = query_start[rows], slots[rows]
         return continued
 
     def _layouts(
-        self, placement: Placement, rows: tuple[Any, Any, Any], tables: Tables, block_sizes: Sequence[int]
+        self, placement: Placement, rows: _Rows, tables: Tables, block_sizes: Sequence[int]
     ) -> tuple[Layout, ...]:
-        """A layout a group, from the rows' slots, kv lengths and query starts."""
-        slots, kv_len, query_start = rows
-        num_rows, padded_rows = len(slots), placement.bucket.num_rows
-        num_tokens = int(query_start[num_rows])
-        if padded_rows > num_rows:
-            self._query_start[num_rows + 1 : padded_rows + 1] = num_tokens
-            query_start = self._query_start[: padded_rows + 1]
-        self._kv_len[:num_rows] = kv_len
+        """A layout a group."""
+        num_rows, padded_rows = len(rows.slots), placement.bucket.num_rows
+        self._kv_len[:num_rows] = rows.kv_len
         self._kv_len[num_rows:padded_rows] = 0
-        longest = int(kv_len.max())
+        self._num_new[:num_rows] = rows.num_new
+        self._num_new[num_rows:padded_rows] = 0
+        longest = int(rows.kv_len.max(initial=0))
         layouts = []
         for table, buffer, block_size in zip(tables, self._tables, block_sizes, strict=True):
-            width = placement.bucket.max_blocks or -(-longest // block_size)
-            buffer[:num_rows, :width] = table[slots, :width]
+            width = placement.bucket.max_blocks or max(-(-longest // block_size), 1)
+            filled = min(width, table.shape[1])
+            buffer[:num_rows, :filled] = table[rows.slots, :filled]
+            buffer[:num_rows, filled:width] = 0
             buffer[num_rows:padded_rows, :width] = 0
             layouts.append(
                 Layout(
                     num_rows=num_rows,
-                    num_tokens=num_tokens,
-                    query_start=query_start,
+                    num_tokens=int(rows.num_new.sum()),
+                    query_start=rows.query_start,
+                    num_new=self._num_new[:padded_rows],
                     kv_len=self._kv_len[:padded_rows],
                     block_table=buffer[:padded_rows, :width],
                 )
@@ -145,7 +203,9 @@ def _is_steady(step: Step, placement: Placement) -> bool:
     return placement.rows == (0, num_rows) and bool((step.tokens == SAMPLED_LAST).all() and step.samples.all())
 
 
-def _positions(query_start: Any, num_computed: Any, num_new: Any, num_tokens: int) -> Any:
+def _places(query_start: Any, num_new: Any, num_computed: Any, num_tokens: int) -> tuple[Any, Any]:
+    """Where each token of the rows goes among the launch's tokens, and its position in its row. Both `[tokens]`."""
     if num_tokens == len(num_new):  # one token a row
-        return num_computed
-    return np.arange(num_tokens) + np.repeat(num_computed - query_start[:-1], num_new)
+        return query_start, num_computed
+    within = np.arange(num_tokens) - np.repeat(np.cumsum(num_new) - num_new, num_new)
+    return np.repeat(query_start, num_new) + within, np.repeat(num_computed, num_new) + within

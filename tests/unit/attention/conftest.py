@@ -57,19 +57,22 @@ class Scene:
 
     def expected(self) -> list[Tensor | None]:
         """Outputs of each row in float64; None for padding rows."""
-        start = self.layout.query_start.tolist()
         return [
-            dense_attention(self.q[a:b].double(), k, v, self.need, self.layer.sinks) if len(k) else None
-            for a, b, k, v in zip(start[:-1], start[1:], self.keys, self.values, strict=True)
+            dense_attention(self.q[tokens].double(), k, v, self.need, self.layer.sinks) if len(k) else None
+            for tokens, k, v in zip(self.tokens(), self.keys, self.values, strict=True)
         ]
+
+    def tokens(self) -> list[slice]:
+        """The step's tokens of each row."""
+        layout = self.layout
+        return [slice(a, a + n) for a, n in zip(layout.query_start.tolist(), layout.num_new.tolist(), strict=False)]
 
     def check(self, out: Tensor, tolerance: float = 2e-6) -> None:
         """Every element of every real row, relative to the largest value."""
         assert out.dtype == self.q.dtype
-        start = self.layout.query_start.tolist()
-        for row, expected in enumerate(self.expected()):
+        for row, (tokens, expected) in enumerate(zip(self.tokens(), self.expected(), strict=True)):
             if expected is not None:
-                got = out[start[row] : start[row + 1]].double()
+                got = out[tokens].double()
                 error = (got - expected).abs().max() / max(1.0, float(expected.abs().max()))
                 assert error <= tolerance, f"row {row} of {self.layout.kv_len.tolist()}: error {error:.2e}"
 
@@ -122,7 +125,14 @@ def make_scene(
     v = torch.cat([*fresh_v, torch.full((padding, *values[0].shape[1:]), NAN)]).to(dtype)
     lengths = np.array(rows, np.int32)
     start = np.concatenate(([0], np.cumsum(lengths[:, 1]))).astype(np.int32)
-    layout = Layout(len(rows), num_tokens, start, lengths[:, 0].copy(), table)
+    layout = Layout(
+        num_rows=len(rows),
+        num_tokens=num_tokens,
+        query_start=start,
+        num_new=np.where(lengths[:, 0] > 0, lengths[:, 1], 0).astype(np.int32),
+        kv_len=lengths[:, 0].copy(),
+        block_table=table,
+    )
     sinks = torch.randn(need.query_heads, generator=generator) if need.sinks else None
     return Scene(need, made, LayerKV(cache, sinks), layout, q, k, v, keys, values)
 

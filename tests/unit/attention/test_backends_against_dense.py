@@ -100,8 +100,8 @@ def test_rope_is_applied_to_queries_and_to_written_keys(scene, need, backend, in
     made.backend.plan(made.layout, bucket, plan)
     out = made.backend.run(made.q, made.k, made.v, made.layer, plan, rope)
     made.q, turned = rotary(made.q, made.k, rope.table, rope.positions, interleaved)
-    for row, (start, stop) in enumerate(pairwise(made.layout.query_start.tolist())):
-        made.keys[row][len(made.keys[row]) - (stop - start) :] = turned[start:stop]
+    for row, tokens in enumerate(made.tokens()):
+        made.keys[row][len(made.keys[row]) - (tokens.stop - tokens.start) :] = turned[tokens]
     made.check(out)
 
 
@@ -114,7 +114,8 @@ def test_a_prompt_in_chunks_equals_the_prompt_at_once(scene, need, backend):
     for start, stop in pairwise((0, 1, 17, 18, 64, 89, 90)):
         made.q, made.k, made.v = q[start:stop], k[start:stop], v[start:stop]
         made.layout.num_tokens = stop - start
-        made.layout.kv_len[:], made.layout.query_start[:] = stop, (0, stop - start)
+        made.layout.kv_len[:], made.layout.num_new[:] = stop, stop - start
+        made.layout.query_start[:] = (0, stop - start)
         parts.append(made.run())
     torch.testing.assert_close(torch.cat(parts), whole, rtol=2e-6, atol=2e-6)
 

@@ -17,7 +17,6 @@ def hidden_of(model: Model) -> torch.Tensor:
     step = StepInputs(
         tokens=positions + 5,
         positions=positions,
-        sample_rows=positions,
         attend=lambda layer, q, k, v, rope: v.repeat_interleave(q.shape[1] // v.shape[1], dim=1),
     )
     return model.forward(model.embed(step), step)["hidden"]

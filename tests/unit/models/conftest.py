@@ -55,7 +55,7 @@ def logits_of(model: Model, tokens: Tensor) -> Tensor:
         return torch.einsum("hqk,khd->qhd", weights, v)
 
     positions = torch.arange(len(tokens))
-    step = StepInputs(tokens=tokens, positions=positions, sample_rows=positions, attend=attend)
+    step = StepInputs(tokens=tokens, positions=positions, attend=attend)
     return model.logits(model.forward(model.embed(step), step)["hidden"])
 
 

@@ -1,0 +1,78 @@
+"""An emulated device of static shapes: whatever a compiled device cannot do is an error here, on any laptop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jackfield_platforms.attention import AttentionBackend
+from jackfield_platforms.bucket import BucketPlan, Limits
+from jackfield_platforms.buckets.ladder import PowersOfTwo
+from jackfield_platforms.buckets.phase_rule import PhaseRule
+from jackfield_platforms.buckets.static_plan import StaticBuckets
+from jackfield_platforms.capabilities import Capabilities, SchedulingRules
+from jackfield_platforms.graph import GraphRunner
+from jackfield_platforms.platform import Memory, Platform
+from jackfield_platforms.testing.strict_graphs import StrictGraphRunner
+
+_BYTES = 2 << 30  # that it says it has
+_POISON = -(2**31) + 1
+
+
+class StrictPlatform(Platform):
+    """Runs on the CPU and refuses every size that was not captured; see `StrictGraphRunner`.
+
+    What it computed reaches the host late: a fetched tensor holds poison until its wait is over.
+    """
+
+    name = "strict"
+    device_type = "cpu"
+
+    def __init__(self, *, compiles: bool = False) -> None:
+        self.graphs = StrictGraphRunner(compiles=compiles)
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            dtypes=("float32", "bfloat16"),
+            kv_dtypes=("float32", "bfloat16"),
+            asynchronous=True,
+            static_shapes=True,
+            scheduling=SchedulingRules(max_in_flight=2),
+        )
+
+    def attention_backends(self) -> Sequence[type[AttentionBackend[Any]]]:
+        return ()  # the shared ones come through the hook `attention_backends`
+
+    def device(self, rank: int = 0) -> torch.device:
+        return torch.device("cpu")
+
+    def memory(self, device: torch.device) -> Memory:
+        return Memory(total=_BYTES, free=_BYTES, limit="emulated")
+
+    def synchronize(self, device: torch.device) -> None:
+        """Nothing is under way on the CPU; the delay is in `fetch`."""
+
+    def fetch(self, tensor: Tensor) -> Callable[[], Tensor]:
+        computed = tensor.clone()
+        host = torch.full_like(computed, float("nan") if computed.is_floating_point() else _POISON)
+
+        @torch.inference_mode()
+        def wait() -> Tensor:
+            return host.copy_(computed)
+
+        return wait
+
+    def buckets(self, limits: Limits) -> BucketPlan:
+        blocks = PowersOfTwo(low=8)
+        decode = PhaseRule(phase="decode", rows=PowersOfTwo(), blocks=blocks)
+        mixed = PhaseRule(phase="mixed", tokens=PowersOfTwo(low=16), blocks=blocks)
+        return StaticBuckets.of_rules((decode, mixed), limits, on_miss="error")
+
+    def graph_runner(self) -> GraphRunner:
+        return self.graphs
+
+    def describe(self) -> str:
+        return "an emulated device of static shapes"

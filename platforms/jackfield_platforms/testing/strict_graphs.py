@@ -1,0 +1,148 @@
+"""A graph runner that forbids what real ones cannot do, and would do silently wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from jackfield_platforms.attention import LayerKV
+from jackfield_platforms.bucket import Bucket
+from jackfield_platforms.graph import GraphRunner, ProgramKey
+from jackfield_platforms.testing.buffers import leaves, parts, tensors
+
+
+class StrictError(RuntimeError):
+    """A program was used as no compiled one may be. The message says which, and what changed."""
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """Where and what a captured tensor is; a replay reads the same memory in the same way."""
+
+    address: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: str
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> _Place:
+        return cls(tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), str(tensor.dtype))
+
+
+class _Capture(msgspec.Struct, eq=False):
+    buffers: dict[str, Any]  # by path: _Place, or a plain value
+    outputs: Any
+    replays: int = 0
+
+
+class StrictGraphRunner(GraphRunner):
+    """Runs captured programs alone, only over the buffers that they were captured with, into outputs of its own.
+
+    A replay is the program's own code: what is strict is what surrounds it. Before each run the outputs are poisoned
+    with NaN; caches are poisoned before the first capture. With `compiles`, each program must also go through
+    `torch.compile(fullgraph=True, dynamic=False)` and give the same numbers there.
+    """
+
+    def __init__(self, *, compiles: bool = False) -> None:
+        self._compiles = compiles
+        self._captures: dict[ProgramKey, _Capture] = {}
+        self._poisoned: set[int] = set()
+        self.num_graph_breaks = 0
+
+    @property
+    def num_captures(self) -> int:
+        """Programs captured so far."""
+        return len(self._captures)
+
+    @property
+    def replays(self) -> dict[ProgramKey, int]:
+        """Runs of each captured program."""
+        return {key: capture.replays for key, capture in self._captures.items()}
+
+    def capture(self, key: ProgramKey, program: Callable[..., Any], buffers: tuple[Any, ...]) -> int:
+        if key in self._captures:
+            raise StrictError(f"{_name(key)} is captured already; a second capture would leak the first")
+        self._poison_caches(buffers)
+        outputs = pytree.tree_map_only(Tensor, torch.clone, program(*buffers))
+        self._captures[key] = _Capture(_places(buffers), outputs)
+        if self._compiles:
+            self._compile(key, program, buffers)
+        return sum(tensor.nbytes for tensor in tensors(outputs).values())
+
+    def run(self, key: ProgramKey, program: Callable[..., Any], buffers: tuple[Any, ...]) -> Any:
+        capture = self._captures.get(key)
+        if capture is None:
+            raise StrictError(f"{_name(key)} was not captured; {self._known(key)}")
+        _check_same(key, capture.buffers, _places(buffers))
+        results = program(*buffers)
+        _fill(capture.outputs, results, key)
+        capture.replays += 1
+        return capture.outputs
+
+    def _known(self, key: ProgramKey) -> str:
+        same = [known for known in self._captures if known.program == key.program]
+        return f"{len(same)} sizes of {key.program!r} were" if same else f"no size of {key.program!r} was"
+
+    def _poison_caches(self, buffers: tuple[Any, ...]) -> None:
+        for layer in _layers(buffers):
+            for tensor in tensors(layer.cache).values():
+                if tensor.data_ptr() not in self._poisoned and tensor.is_floating_point():
+                    self._poisoned.add(tensor.data_ptr())
+                    tensor.fill_(float("nan"))
+
+    def _compile(self, key: ProgramKey, program: Callable[..., Any], buffers: tuple[Any, ...]) -> None:
+        torch._dynamo.reset()
+        compiled = torch.compile(program, fullgraph=True, dynamic=False, backend="eager")
+        try:
+            compiled(*buffers)
+        except torch._dynamo.exc.Unsupported as error:
+            self.num_graph_breaks += 1
+            raise StrictError(f"{_name(key)} does not compile as one graph: {error}") from error
+
+
+def _layers(value: Any) -> list[LayerKV]:
+    if isinstance(value, LayerKV):
+        return [value]
+    return [found for _, part in parts(value) for found in _layers(part)]
+
+
+def _places(buffers: tuple[Any, ...]) -> dict[str, Any]:
+    return {
+        path: _Place.of(leaf) if isinstance(leaf, Tensor) else leaf
+        for index, buffer in enumerate(buffers)
+        for path, leaf in leaves(buffer, f"buffer {index}")
+    }
+
+
+def _check_same(key: ProgramKey, captured: dict[str, Any], given: dict[str, Any]) -> None:
+    for path in captured.keys() | given.keys():
+        before, now = captured.get(path, "nothing"), given.get(path, "nothing")
+        if before != now:
+            raise StrictError(f"{_name(key)} was captured over {path} = {before}; it was run over {now}")
+
+
+def _fill(outputs: Any, results: Any, key: ProgramKey) -> None:
+    """Copy results into the captured outputs, which may be among what the program reads: so only once it is done."""
+    kept, fresh = tensors(outputs, "output"), tensors(results, "output")
+    if kept.keys() != fresh.keys():
+        raise StrictError(f"{_name(key)} gave {sorted(fresh)}; when it was captured it gave {sorted(kept)}")
+    for path, tensor in kept.items():
+        if tensor.shape != fresh[path].shape or tensor.dtype != fresh[path].dtype:
+            raise StrictError(
+                f"{_name(key)} gave {path} of {tuple(fresh[path].shape)} {fresh[path].dtype}; when it was captured it "
+                f"gave {tuple(tensor.shape)} {tensor.dtype}"
+            )
+        tensor.copy_(fresh[path])
+
+
+def _name(key: ProgramKey) -> str:
+    return f"program {key.program!r} at {_sizes(key.bucket)}"
+
+
+def _sizes(bucket: Bucket) -> str:
+    fields = {name: getattr(bucket, name) for name in bucket.__struct_fields__ if name != "phase"}
+    return f"{bucket.phase} " + ", ".join(f"{name} {value}" for name, value in fields.items() if value)
