@@ -22,6 +22,18 @@ _BYTES = 2 << 30  # that it says it has
 _POISON = -(2**31) + 1
 
 
+class LateCopy:
+    """A copy on its way to the host: `host` holds poison until the copy is waited for."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._computed = tensor.clone()
+        self.host = torch.full_like(tensor, float("nan") if tensor.is_floating_point() else _POISON)
+
+    @torch.inference_mode()
+    def __call__(self) -> Tensor:
+        return self.host.copy_(self._computed)
+
+
 class StrictPlatform(Platform):
     """Runs on the CPU and refuses every size that was not captured; see `StrictGraphRunner`.
 
@@ -56,14 +68,7 @@ class StrictPlatform(Platform):
         """Nothing is under way on the CPU; the delay is in `fetch`."""
 
     def fetch(self, tensor: Tensor) -> Callable[[], Tensor]:
-        computed = tensor.clone()
-        host = torch.full_like(computed, float("nan") if computed.is_floating_point() else _POISON)
-
-        @torch.inference_mode()
-        def wait() -> Tensor:
-            return host.copy_(computed)
-
-        return wait
+        return LateCopy(tensor)
 
     def buckets(self, limits: Limits) -> BucketPlan:
         blocks = PowersOfTwo(low=8)
