@@ -26,3 +26,14 @@ def test_tokens_equal_and_nothing_is_captured_after_the_warm_up(small, setting):
     if "kv_cache_memory" in setting:
         assert engine.stats().num_preemptions > 0
     print(f"{small.name}: {runner.num_planned} captures, {runner.usage.waste:.1%} of tokens padding")
+
+
+def test_every_program_compiles_as_one_graph_and_gives_the_same_tokens(small):
+    sizes = {"max_num_batched_tokens": 32, "max_num_seqs": 4, "max_model_len": 680}
+    engine = engine_for(small, platform="strict-compiled", forbid_compile=True, **sizes)
+    check(small, run(engine, small))
+    runner = engine._executor
+    graphs, plan = runner._programs._graphs, runner._buckets
+    assert graphs.num_graph_breaks == 0
+    assert graphs.num_captures == 2 * len(plan.buckets()) + len(plan.sampling_sizes())
+    print(f"{small.name}: {graphs.num_captures} programs compiled")

@@ -43,8 +43,8 @@ class StrictPlatform(Platform):
     name = "strict"
     device_type = "cpu"
 
-    def __init__(self, *, compiles: bool = False) -> None:
-        self.graphs = StrictGraphRunner(compiles=compiles)
+    def __init__(self) -> None:
+        self.graphs = StrictGraphRunner()
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -81,3 +81,12 @@ class StrictPlatform(Platform):
 
     def describe(self) -> str:
         return "an emulated device of static shapes"
+
+
+class CompiledStrictPlatform(StrictPlatform):
+    """The same, and what is captured must go through `torch.compile(fullgraph=True, dynamic=False)`."""
+
+    name = "strict-compiled"
+
+    def __init__(self) -> None:
+        self.graphs = StrictGraphRunner(compiles=True)

@@ -95,13 +95,18 @@ class StrictGraphRunner(GraphRunner):
                     tensor.fill_(float("nan"))
 
     def _compile(self, key: ProgramKey, program: Callable[..., Any], buffers: tuple[Any, ...]) -> None:
+        """One graph of static shapes, whose outputs must be those of the program as it is."""
         torch._dynamo.reset()
         compiled = torch.compile(program, fullgraph=True, dynamic=False, backend="eager")
         try:
-            compiled(*buffers)
+            results = compiled(*buffers)
         except torch._dynamo.exc.Unsupported as error:
             self.num_graph_breaks += 1
             raise StrictError(f"{_name(key)} does not compile as one graph: {error}") from error
+        expected = tensors(self._captures[key].outputs)
+        for path, tensor in tensors(results).items():
+            if not torch.allclose(tensor.float(), expected[path].float(), rtol=1e-4, atol=1e-5, equal_nan=True):
+                raise StrictError(f"{_name(key)} gives other numbers in {path} when it is compiled")
 
 
 def _layers(value: Any) -> list[LayerKV]:
