@@ -18,6 +18,7 @@ COMMANDS = {
     "complete": "Continue one prompt, in this process or on a server.",
     "platforms": "List the installed plugins and whether their devices can be used.",
     "doctor": "Tell what a bug report needs: versions, plugins with tracebacks, memory, backends.",
+    "buckets": "Compare ladders of bucket sizes over the steps of a recorded run.",
     "bench": "Measure the engine.",
 }
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from jackfield_platforms.attention import LayerKV
-from jackfield_platforms.bucket import Bucket
 from jackfield_platforms.graph import GraphRunner, ProgramKey
 from jackfield_platforms.testing.buffers import leaves, parts, tensors
 
@@ -145,9 +144,4 @@ def _fill(outputs: Any, results: Any, key: ProgramKey) -> None:
 
 
 def _name(key: ProgramKey) -> str:
-    return f"program {key.program!r} at {_sizes(key.bucket)}"
-
-
-def _sizes(bucket: Bucket) -> str:
-    fields = {name: getattr(bucket, name) for name in bucket.__struct_fields__ if name != "phase"}
-    return f"{bucket.phase} " + ", ".join(f"{name} {value}" for name, value in fields.items() if value)
+    return f"program {key.program!r} at {key.bucket.describe()}"
