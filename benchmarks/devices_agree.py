@@ -4,8 +4,9 @@
     python benchmarks/devices_agree.py FOLDER [--platforms cpu strict emulated] [--requests 500] [--json]
 
 Requests of seeded lengths arrive a few a step; some are aborted on the way. Each platform runs in a process of its own,
-since a process can emulate one device. The steps of the first are compared under every ladder of sizes. Exit status 1
-when tokens differ or anything was captured after the warm-up.
+since a process can emulate one device. The steps of the first are compared under every ladder of sizes. Where answers
+differ, the distance of the two likeliest tokens at the first difference is computed in float64, by transformers. Exit
+status 1 when it is not a tie of float32 (1e-5), or when anything was captured after the warm-up.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from jackfield_platforms.buckets.trace import Trace
 
 MAX_LEN, ROWS, TOKENS, BLOCK_SIZE = 512, 32, 256, 16
 ARRIVALS = 4  # requests a step
+NEAR_TIE = 1e-5  # logits closer than this in float64 may fall either way in float32
 ABORTED = 17  # every so many-th request is aborted after its arrival
 
 
@@ -46,6 +48,7 @@ class Run(msgspec.Struct):
     late_captures: int
     misses: int
     token_waste: float
+    prompts: dict[str, list[int]]
     answers: dict[str, list[int]]
 
 
@@ -96,6 +99,7 @@ def answer(model: Path, platform: str, count: int, trace: Path) -> Run:
         late_captures=stats.num_late_captures,
         misses=sum(bucket.misses for bucket in stats.buckets),
         token_waste=round(1 - real / sum(bucket.padded_tokens for bucket in stats.buckets), 4),
+        prompts={id: prompts[int(id)] for id in answers},
         answers=answers,
     )
 
@@ -107,10 +111,34 @@ def run_apart(model: Path, platform: str, count: int, trace: Path) -> Run:
     return msgspec.json.decode(said, type=Run)
 
 
-def report(runs: list[Run], ladders: list[LadderUse], different: list[str]) -> None:
+def differences(model: Path, runs: list[Run]) -> dict[str, float]:
+    """Answers that are not those of the first run, and the float64 distance of the two likeliest tokens there."""
+    found = {}
+    for run in runs[1:]:
+        for id, answer in run.answers.items():
+            first = runs[0].answers[id]
+            if answer != first:
+                place = next(i for i, pair in enumerate(zip(answer, first, strict=True)) if pair[0] != pair[1])
+                found[f"{run.platform}: {id}"] = float64_gap(model, runs[0].prompts[id] + first[:place])
+    return found
+
+
+def float64_gap(model: Path, tokens: list[int]) -> float:
+    """How far the likeliest token after `tokens` is ahead of the second, in logits."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    twin = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64)
+    with torch.inference_mode():
+        top = twin(torch.tensor([tokens])).logits[0, -1].topk(2).values
+    return float(top[0] - top[1])
+
+
+def report(runs: list[Run], ladders: list[LadderUse], different: dict[str, float]) -> None:
     """For people."""
     for run in runs:
         facts: dict[str, Any] = msgspec.structs.asdict(run)
+        del facts["prompts"]
         facts["tokens"] = sum(map(len, facts.pop("answers").values()))
         print(", ".join(f"{name} {value}" for name, value in facts.items()))
     print(f"answers that differ from {runs[0].platform}'s: {different or 'none'} of {len(runs[0].answers)}")
@@ -139,14 +167,14 @@ def main() -> int:
         runs = [run_apart(options.model, platform, options.requests, trace) for platform, trace in pairs]
         limits = Limits(ROWS, TOKENS, MAX_LEN, BLOCK_SIZE)
         ladders = compare(limits, Trace.load(traces[0]), options.graphs)
-    different = [
-        f"{run.platform}: {id}" for run in runs[1:] for id in runs[0].answers if run.answers[id] != runs[0].answers[id]
-    ]
+    different = differences(options.model, runs)
     if options.json:
         print(json.dumps(msgspec.to_builtins({"runs": runs, "ladders": ladders, "different": different})))
     else:
         report(runs, ladders, different)
-    return int(bool(different) or any(run.late_captures or run.misses for run in runs))
+    return int(
+        any(gap >= NEAR_TIE for gap in different.values()) or any(run.late_captures or run.misses for run in runs)
+    )
 
 
 if __name__ == "__main__":

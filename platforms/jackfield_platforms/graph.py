@@ -24,11 +24,17 @@ class GraphRunner(ABC):
 
     @abstractmethod
     def capture(self, key: ProgramKey, program: Callable[..., Any], buffers: tuple[Any, ...]) -> int:
-        """Record `program(*buffers)`; returns the bytes that the capture took."""
+        """Record `program(*buffers)`; returns the bytes that the capture took.
+
+        The buffers' tensors stay where they are and are filled anew before each run. The program may be run to record
+        it; running it twice does no harm.
+        """
 
     @abstractmethod
     def run(self, key: ProgramKey, program: Callable[..., Any], buffers: tuple[Any, ...]) -> Any:
-        """What `program(*buffers)` returns."""
+        """What `program(*buffers)` returns. After a capture with this key it is always the same tensors, since other
+        programs are captured over them.
+        """
 
 
 class EagerRunner(GraphRunner):

@@ -6,20 +6,13 @@ import msgspec
 
 from jackfield_platforms.bucket import Limits
 from jackfield_platforms.buckets.fitted import fit_buckets
-from jackfield_platforms.buckets.ladder import AnyLadder, CudaSizes, Exponential, Linear, PaddingAware, PowersOfTwo
+from jackfield_platforms.buckets.ladder import USUAL
 from jackfield_platforms.buckets.phase_rule import PhaseRule
 from jackfield_platforms.buckets.static_plan import StaticBuckets, StaticSizes
 from jackfield_platforms.buckets.trace import Trace
 from jackfield_platforms.buckets.usage import replay
 
 FITTED = "fitted"
-LADDERS: dict[str, AnyLadder] = {
-    "exponential": Exponential(),
-    "linear": Linear(),
-    "pow2": PowersOfTwo(),
-    "pad": PaddingAware(),
-    "cuda": CudaSizes(),
-}
 
 
 class LadderUse(msgspec.Struct, frozen=True):
@@ -39,9 +32,9 @@ def plan(name: str, limits: Limits, trace: Trace, budget: int) -> StaticBuckets:
     if name == FITTED:
         sizes = StaticSizes(buckets=fit_buckets(trace, limits, budget), block_size=limits.block_size)
         return StaticBuckets(msgspec.structs.replace(sizes, on_miss="round_up"))
-    if name not in LADDERS:
-        raise ValueError(f"ladder must be one of {', '.join((*LADDERS, FITTED))}; got {name!r}")
-    ladder = LADDERS[name]
+    if name not in USUAL:
+        raise ValueError(f"ladder must be one of {', '.join((*USUAL, FITTED))}; got {name!r}")
+    ladder = USUAL[name]
     rules = (
         PhaseRule(phase="decode", rows=ladder, blocks=ladder),
         PhaseRule(phase="mixed", tokens=ladder, blocks=ladder),
@@ -51,7 +44,7 @@ def plan(name: str, limits: Limits, trace: Trace, budget: int) -> StaticBuckets:
 
 def compare(limits: Limits, trace: Trace, budget: int) -> list[LadderUse]:
     """Every ladder over the trace, the cheapest first."""
-    uses = [_use(name, plan(name, limits, trace, budget), trace) for name in (*LADDERS, FITTED)]
+    uses = [_use(name, plan(name, limits, trace, budget), trace) for name in (*USUAL, FITTED)]
     return sorted(uses, key=lambda use: use.cost)
 
 

@@ -139,3 +139,13 @@ def _positive(ladder: Ladder, *names: str) -> None:
     for name in names:
         if getattr(ladder, name) < 1:
             raise ValueError(f"{name} must be at least 1; got {getattr(ladder, name)}")
+
+
+USUAL: dict[str, AnyLadder] = {
+    "exponential": Exponential(),
+    "linear": Linear(),
+    "pow2": PowersOfTwo(),
+    "pad": PaddingAware(),
+    "cuda": CudaSizes(),
+}
+"""Ladders that need no numbers, by the names that they have in JSON."""

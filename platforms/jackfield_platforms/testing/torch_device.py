@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -175,23 +176,26 @@ class _Module(_DummyBackendModule):  # torch.<name>
         return [torch.bfloat16]
 
 
-_installed: TorchDevice | None = None
-
-
 def install(name: str, limit: int) -> TorchDevice:
     """Give this process a device called `name` of `limit` bytes, or the one it has; RuntimeError for another name.
 
     A process can rename PyTorch's slot once.
     """
-    global _installed
-    if _installed is None:
-        _setup_privateuseone_for_python_backend(name, backend_module=_Module())
-        _installed = TorchDevice(name, limit)
-        _installed.register()
-    if _installed.name != name:
-        raise RuntimeError(f"wanted device {name!r}; this process emulates {_installed.name!r} already. Start another")
-    _installed.memory.limit = limit
-    return _installed
+    taken = torch._C._get_privateuse1_backend_name()
+    if taken not in (name, "privateuseone"):
+        raise RuntimeError(f"wanted device {name!r}; this process emulates {taken!r} already. Start another")
+    device = _registered(name)
+    device.memory.limit = limit
+    return device
+
+
+@functools.cache
+def _registered(name: str) -> TorchDevice:
+    """The device of this process: PyTorch keeps one, so this does too."""
+    _setup_privateuseone_for_python_backend(name, backend_module=_Module())
+    device = TorchDevice(name, limit=0)
+    device.register()
+    return device
 
 
 def _moved(tensor: Tensor, code: int) -> Tensor:
