@@ -26,7 +26,9 @@ def judged(found: list[Found], wanted: str | None) -> Platforms:
         return Platforms(found, None, str(error))
 
 
-@click.command("platforms", params=[click.Option(["--platform"], help="Ask and select as a launch with this option does."), JSON])
+@click.command(
+    "platforms", params=[click.Option(["--platform"], help="Ask and select as a launch with it does."), JSON]
+)
 def command(platform: str | None, as_json: bool) -> None:
     """List the installed plugins and whether their devices can be used."""
     looked = judged(survey(platform), platform)

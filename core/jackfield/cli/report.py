@@ -12,7 +12,7 @@ import msgspec
 
 from jackfield_platforms.discovery import Found
 
-PLATFORM_HEADINGS = ("plugin", "state", "score", "devices", "SDK", "probed in", "distribution")
+PLATFORM_HEADINGS = ("plugin", "state", "score", "devices", "SDK", "time", "distribution")
 _NUMBERS = range(2, 6)  # the columns that are aligned on the right
 _INDENT = " " * 4
 

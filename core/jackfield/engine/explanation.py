@@ -86,9 +86,7 @@ def attention_answers(blueprint: Blueprint) -> list[Answers]:
     backends = blueprint.plugins.attention_backends(blueprint.platform)
     needs = layers_by_need(blueprint.empty_model().attention_needs())
     return [
-        Answers(
-            spans(layers), described(need), tuple((backend.name, backend.rejects(need)) for backend in backends)
-        )
+        Answers(spans(layers), described(need), tuple((backend.name, backend.rejects(need)) for backend in backends))
         for need, layers in needs.items()
     ]
 
@@ -115,9 +113,7 @@ def spans(numbers: Sequence[int]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def _attention(
-    need: AttentionNeed, layers: tuple[int, ...], backends: Sequence[type[AttentionBackend[Any]]]
-) -> Served:
+def _attention(need: AttentionNeed, layers: tuple[int, ...], backends: Sequence[type[AttentionBackend[Any]]]) -> Served:
     return _served(f"layers {spans(layers)}", described(need), lambda: choose_backend(need, backends))
 
 
