@@ -9,7 +9,7 @@ from jackfield_attention.flat_blocks import FlatBlockAttention
 from jackfield_platforms.attention import AttentionBackend
 from jackfield_platforms.hooks import hookimpl
 
-_EMULATED = ("strict",)
+_EMULATED = ("strict", "strict-compiled")
 
 
 @hookimpl

@@ -1,13 +1,15 @@
 """Paged attention: what a backend is asked for, what it is given each step, what it must do.
 
 A backend is made once for each KV group. Once a step the runner calls `plan` on the host; once a layer it calls `run`
-on the device. The cache is opaque to the core: only the backend knows its layout.
+on the device. The cache is opaque to the core: only the backend knows its layout. What is made inside a traced program
+is a dataclass, since torch.compile cannot construct msgspec's structs.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
@@ -52,14 +54,16 @@ class Layout(msgspec.Struct):
     block_table: npt.NDArray[np.int32]  # [rows, max_blocks]
 
 
-class LayerKV(msgspec.Struct):
+@dataclass(frozen=True)
+class LayerKV:
     """What is one layer's own: its cache, and what its softmax needs."""
 
     cache: Cache
     sinks: Tensor | None = None  # [query_heads]
 
 
-class Rope(msgspec.Struct):
+@dataclass(frozen=True)
+class Rope:
     """Rotary embedding that `run` applies to q and k before it writes k.
 
     `table` holds cos then sin, `[max_positions, 2 * rotary_dim // 2]` float32; `positions` is `[tokens]`; halves are

@@ -25,6 +25,11 @@ class Bucket(msgspec.Struct, frozen=True):
     max_blocks: int = 0  # blocks a row; 0: not bounded
     num_blocks: int = 0  # blocks of all rows together; 0: num_rows * max_blocks
 
+    def describe(self) -> str:
+        """One line: "decode, num_rows 8, num_tokens 8, query_len 1, max_blocks 16"; what is not bounded is left out."""
+        sizes = {name: getattr(self, name) for name in self.__struct_fields__ if name != "phase"}
+        return ", ".join([self.phase, *(f"{name} {size}" for name, size in sizes.items() if size)])
+
 
 class Limits(msgspec.Struct, frozen=True):
     """The most that one step can hold, from the engine's configuration."""

@@ -88,5 +88,8 @@ def test_the_plugin_is_found_through_its_entry_point(clean, tmp_path):
     said = json.loads(run(clean.parent / "jackfield", "platforms", "--json", cwd=tmp_path))
     assert said["selected"] == "cpu"
     assert [(one["name"], one["dist"], one["state"]) for one in said["platforms"]] == [
-        ("cpu", "jackfield-cpu", "usable")
+        ("cpu", "jackfield-cpu", "usable"),
+        ("strict", "jackfield-platforms", "usable"),
+        ("strict-compiled", "jackfield-platforms", "usable"),
     ]
+    assert [one["name"] for one in said["platforms"] if not one["by_name_only"]] == ["cpu"]

@@ -7,6 +7,7 @@ import time
 import msgspec
 import numpy as np
 
+from jackfield.engine.messages import EngineStats
 from jackfield.engine.step import Executor, Step, StepResult
 
 _TOKEN = 7
@@ -31,6 +32,9 @@ class StubExecutor:
     def __init__(self, step_seconds: float = 0.0) -> None:
         self._step_seconds, self._free_at = step_seconds, 0.0
 
+    def count(self, stats: EngineStats) -> EngineStats:
+        return stats
+
     def launch(self, step: Step) -> int:
         return int(np.count_nonzero(step.samples))
 
@@ -44,6 +48,9 @@ class LaunchOnly:
 
     def __init__(self, runner: Executor) -> None:
         self._runner = runner
+
+    def count(self, stats: EngineStats) -> EngineStats:
+        return self._runner.count(stats)
 
     def launch(self, step: Step) -> int:
         self._runner.launch(step)

@@ -19,6 +19,7 @@ COMMANDS = {
     "platforms": "List the installed plugins and whether their devices can be used.",
     "doctor": "Tell what a bug report needs: versions, plugins with tracebacks, memory, backends.",
     "explain": "Tell which implementation serves each op, attention layer and linear layer of a model, and why.",
+    "buckets": "Compare ladders of bucket sizes over the steps of a recorded run.",
     "bench": "Measure the engine.",
 }
 

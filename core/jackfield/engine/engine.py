@@ -66,8 +66,8 @@ class Engine:
         return bool(self._in_flight or self._aborted) or self._scheduler.has_work
 
     def stats(self) -> EngineStats:
-        """A reading of the scheduler."""
-        return self._scheduler.stats()
+        """A reading of the scheduler and the executor."""
+        return self._executor.count(self._scheduler.stats())
 
     def step(self) -> EngineOutputs:
         """Launch the next step and finish the oldest one in flight; empty when there is nothing to tell yet."""

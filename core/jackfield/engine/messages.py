@@ -68,6 +68,16 @@ class EngineOutputs(msgspec.Struct, frozen=True, omit_defaults=True):
         yield from self.others
 
 
+class BucketCount(msgspec.Struct, frozen=True):
+    """Launches of one bucket since the engine's start. `bucket` "any": all that ran uncaptured, at their own size."""
+
+    bucket: str
+    launches: int
+    misses: int
+    real_tokens: int
+    padded_tokens: int  # what ran, the real ones included
+
+
 class EngineStats(msgspec.Struct, frozen=True):
     """A reading of the engine, for metrics and tests. Counters grow from the engine's start."""
 
@@ -81,3 +91,5 @@ class EngineStats(msgspec.Struct, frozen=True):
     num_prefix_hit_tokens: int = 0
     num_prompt_tokens: int = 0
     num_generated_tokens: int = 0
+    num_late_captures: int = 0  # captures after the warm-up
+    buckets: list[BucketCount] = []

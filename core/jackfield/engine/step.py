@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from jackfield.engine.messages import TokenLogprobs
+from jackfield.engine.messages import EngineStats, TokenLogprobs
 from jackfield.sampling_params import SamplingParams
 
 Int32s = npt.NDArray[np.int32]
@@ -92,6 +92,9 @@ class Executor(Protocol):
 
     def launch(self, step: Step) -> Any:
         """Run the model over the step's rows; hidden states stay on the device."""
+
+    def count(self, stats: EngineStats) -> EngineStats:
+        """The same reading with what the executor counts: launches by bucket, late captures."""
 
     def sample(self, forward: Any, masks: Any | None = None) -> Pending:
         """Sample every row that asks for it; `masks` int32 `[rows, ceil(vocab / 32)]` allow tokens bit by bit."""

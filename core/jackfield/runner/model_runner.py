@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jackfield.engine.messages import BucketCount, EngineStats
 from jackfield.engine.step import Step
 from jackfield.models.interface import Model
 from jackfield.runner.attention_groups import AttentionGroup, PagedAttention
@@ -75,7 +76,7 @@ class ModelRunner:
         for bucket in self._buckets.buckets():
             filled = self._next_buffers(1)[0].fill_padding(bucket, self._block_sizes)
             hidden = self._programs.capture(bucket, self._inputs(filled))
-            advance(f"{bucket.phase} {bucket.num_rows} x {bucket.num_tokens}")
+            advance(bucket.describe())
         for size in reversed(self._buckets.sampling_sizes()):
             self._programs.capture_logits(hidden.new_zeros(size, hidden.shape[-1]))
             advance(f"logits {size}")
@@ -108,6 +109,20 @@ class ModelRunner:
         sampled = self._sampler.sample(logits, forward.rows, masks)
         self._sampled_last.index_copy_(0, self._put(torch.from_numpy(forward.rows.slots)), sampled.ids)
         return PendingStep(sampled, forward.rows, self._platform.fetch)
+
+    def count(self, stats: EngineStats) -> EngineStats:
+        """The reading with launches by bucket."""
+        buckets = [
+            BucketCount(
+                "any" if bucket is None else bucket.describe(),
+                use.launches,
+                use.misses,
+                use.real_tokens,
+                use.padded_tokens,
+            )
+            for bucket, use in self.usage.by_bucket.items()
+        ]
+        return msgspec.structs.replace(stats, num_late_captures=self.num_late_captures, buckets=buckets)
 
     def _next_buffers(self, count: int) -> list[StepBuffers]:
         sets = self._buffers[0]

@@ -23,6 +23,13 @@ _COUNTERS = {
     "prefix_hit_tokens": ("num_prefix_hit_tokens", "Prompt tokens found in the prefix cache"),
     "prompt_tokens": ("num_prompt_tokens", "Prompt tokens"),
     "generated_tokens": ("num_generated_tokens", "Generated tokens"),
+    "late_captures": ("num_late_captures", "Sizes that were captured after the warm-up"),
+}
+_BUCKET_COUNTERS = {
+    "launches": ("launches", "Launches by the size that they were padded to"),
+    "misses": ("misses", "Launches that no planned size held"),
+    "real_tokens": ("real_tokens", "Tokens that were asked for"),
+    "padded_tokens": ("padded_tokens", "Tokens that ran, padding included"),
 }
 _FIRST_TOKEN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _BETWEEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -43,6 +50,11 @@ class _EngineCollector(Collector):
             yield GaugeMetricFamily(f"jackfield_{name}", text, value=getattr(self.stats, field))
         for name, (field, text) in _COUNTERS.items():
             yield CounterMetricFamily(f"jackfield_{name}", text, value=getattr(self.stats, field))
+        for name, (field, text) in _BUCKET_COUNTERS.items():
+            family = CounterMetricFamily(f"jackfield_bucket_{name}", text, labels=["bucket"])
+            for bucket in self.stats.buckets:
+                family.add_metric([bucket.bucket], getattr(bucket, field))
+            yield family
 
 
 class Metrics:

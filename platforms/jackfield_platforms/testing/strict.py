@@ -22,6 +22,18 @@ _BYTES = 2 << 30  # that it says it has
 _POISON = -(2**31) + 1
 
 
+class LateCopy:
+    """A copy on its way to the host: `host` holds poison until the copy is waited for."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._computed = tensor.clone()
+        self.host = torch.full_like(tensor, float("nan") if tensor.is_floating_point() else _POISON)
+
+    @torch.inference_mode()
+    def __call__(self) -> Tensor:
+        return self.host.copy_(self._computed)
+
+
 class StrictPlatform(Platform):
     """Runs on the CPU and refuses every size that was not captured; see `StrictGraphRunner`.
 
@@ -31,8 +43,8 @@ class StrictPlatform(Platform):
     name = "strict"
     device_type = "cpu"
 
-    def __init__(self, *, compiles: bool = False) -> None:
-        self.graphs = StrictGraphRunner(compiles=compiles)
+    def __init__(self) -> None:
+        self.graphs = StrictGraphRunner()
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -56,14 +68,7 @@ class StrictPlatform(Platform):
         """Nothing is under way on the CPU; the delay is in `fetch`."""
 
     def fetch(self, tensor: Tensor) -> Callable[[], Tensor]:
-        computed = tensor.clone()
-        host = torch.full_like(computed, float("nan") if computed.is_floating_point() else _POISON)
-
-        @torch.inference_mode()
-        def wait() -> Tensor:
-            return host.copy_(computed)
-
-        return wait
+        return LateCopy(tensor)
 
     def buckets(self, limits: Limits) -> BucketPlan:
         blocks = PowersOfTwo(low=8)
@@ -76,3 +81,12 @@ class StrictPlatform(Platform):
 
     def describe(self) -> str:
         return "an emulated device of static shapes"
+
+
+class CompiledStrictPlatform(StrictPlatform):
+    """The same, and what is captured must go through `torch.compile(fullgraph=True, dynamic=False)`."""
+
+    name = "strict-compiled"
+
+    def __init__(self) -> None:
+        self.graphs = StrictGraphRunner(compiles=True)

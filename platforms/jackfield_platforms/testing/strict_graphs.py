@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from jackfield_platforms.attention import LayerKV
-from jackfield_platforms.bucket import Bucket
 from jackfield_platforms.graph import GraphRunner, ProgramKey
 from jackfield_platforms.testing.buffers import leaves, parts, tensors
 
@@ -95,13 +94,18 @@ class StrictGraphRunner(GraphRunner):
                     tensor.fill_(float("nan"))
 
     def _compile(self, key: ProgramKey, program: Callable[..., Any], buffers: tuple[Any, ...]) -> None:
+        """One graph of static shapes, whose outputs must be those of the program as it is."""
         torch._dynamo.reset()
         compiled = torch.compile(program, fullgraph=True, dynamic=False, backend="eager")
         try:
-            compiled(*buffers)
+            results = compiled(*buffers)
         except torch._dynamo.exc.Unsupported as error:
             self.num_graph_breaks += 1
             raise StrictError(f"{_name(key)} does not compile as one graph: {error}") from error
+        expected = tensors(self._captures[key].outputs)
+        for path, tensor in tensors(results).items():
+            if not torch.allclose(tensor.float(), expected[path].float(), rtol=1e-4, atol=1e-5, equal_nan=True):
+                raise StrictError(f"{_name(key)} gives other numbers in {path} when it is compiled")
 
 
 def _layers(value: Any) -> list[LayerKV]:
@@ -140,9 +144,4 @@ def _fill(outputs: Any, results: Any, key: ProgramKey) -> None:
 
 
 def _name(key: ProgramKey) -> str:
-    return f"program {key.program!r} at {_sizes(key.bucket)}"
-
-
-def _sizes(bucket: Bucket) -> str:
-    fields = {name: getattr(bucket, name) for name in bucket.__struct_fields__ if name != "phase"}
-    return f"{bucket.phase} " + ", ".join(f"{name} {value}" for name, value in fields.items() if value)
+    return f"program {key.program!r} at {key.bucket.describe()}"

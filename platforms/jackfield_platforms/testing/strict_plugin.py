@@ -1,4 +1,4 @@
-"""What the strict device brings; its attention is what shared backends offer for it."""
+"""What the strict devices bring; their attention is what shared backends offer for them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from jackfield_platforms.hooks import hookimpl
 from jackfield_platforms.platform import Platform
-from jackfield_platforms.testing.strict import StrictPlatform
+from jackfield_platforms.testing.strict import CompiledStrictPlatform, StrictPlatform
 
 
 @hookimpl
 def platforms() -> Mapping[str, type[Platform]]:
-    """The one platform."""
-    return {StrictPlatform.name: StrictPlatform}
+    """With and without compiling what is captured."""
+    return {platform.name: platform for platform in (StrictPlatform, CompiledStrictPlatform)}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jackfield.engine.engine import Engine
-from jackfield.engine.messages import EngineRequest
+from jackfield.engine.messages import EngineRequest, EngineStats
 from jackfield.engine.model_info import ModelInfo
 from jackfield.engine.scheduler import Scheduler
 from jackfield.engine.scheduler_config import KVGroup, SchedulerConfig
@@ -25,6 +25,9 @@ class CountingExecutor:
         self.last = np.zeros(64, np.int64)
         self.events: list[tuple[str, int]] = []
         self.broken: dict[tuple[str, int], Exception] = {}
+
+    def count(self, stats: EngineStats) -> EngineStats:
+        return stats
 
     def launch(self, step: Step) -> Any:
         self._event("launch", step.id)
