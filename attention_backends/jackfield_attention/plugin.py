@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from jackfield_attention.flat_blocks import FlatBlockAttention
+from jackfield_attention.paged import PagedTorchAttention
 from jackfield_platforms.attention import AttentionBackend
 from jackfield_platforms.hooks import hookimpl
 
-_EMULATED = ("strict", "strict-compiled")
+_BACKENDS: dict[str, tuple[type[AttentionBackend[Any]], ...]] = {
+    "emulated": (PagedTorchAttention, FlatBlockAttention),
+    "strict": (FlatBlockAttention,),
+    "strict-compiled": (FlatBlockAttention,),
+}
 
 
 @hookimpl
 def attention_backends(platform: str) -> Sequence[type[AttentionBackend[Any]]]:
-    """The static-shape form for the SDK's emulated devices, which cannot depend on this distribution themselves."""
-    return (FlatBlockAttention,) if platform in _EMULATED else ()
+    """What serves the SDK's emulated devices, which cannot depend on this distribution themselves."""
+    return _BACKENDS.get(platform, ())

@@ -89,6 +89,7 @@ def test_the_plugin_is_found_through_its_entry_point(clean, tmp_path):
     assert said["selected"] == "cpu"
     assert [(one["name"], one["dist"], one["state"]) for one in said["platforms"]] == [
         ("cpu", "jackfield-cpu", "usable"),
+        ("emulated", "jackfield-platforms", "usable"),
         ("strict", "jackfield-platforms", "usable"),
         ("strict-compiled", "jackfield-platforms", "usable"),
     ]
