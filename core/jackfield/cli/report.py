@@ -71,7 +71,7 @@ def _platform_line(mark: str, cells: Sequence[str], widths: Sequence[int]) -> st
         cell.rjust(width) if place in _NUMBERS else cell.ljust(width)
         for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
     )
-    return "  ".join([f"{mark:<1} {name}", state, *numbers, dist]).rstrip()
+    return "  ".join([f"{mark:<1} {name}", state, " ".join(numbers), dist]).rstrip()
 
 
 def _columns() -> int:
