@@ -44,7 +44,10 @@ def test_platforms_marks_the_one_that_a_launch_takes(run, found):
 def test_the_table_of_platforms_fits_80_columns_and_keeps_every_word(run, found, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     long = "ImportError: [cpu] " + "libdriver.so.1: cannot open shared object file: No such file or directory; " * 3
-    found += [PLAIN, msgspec.structs.replace(FAST, name="strict-compiled", state="unusable", dist="jackfield-platforms", why=long)]
+    found += [
+        PLAIN,
+        msgspec.structs.replace(FAST, name="strict-compiled", state="unusable", dist="jackfield-platforms", why=long),
+    ]
     lines = run("platforms").stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert [line for line in lines if line.rstrip().endswith("jackfield-platforms 2.0")]
