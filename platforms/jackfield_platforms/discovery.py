@@ -22,7 +22,7 @@ import msgspec
 from jackfield_platforms.asking import Answer, Question
 from jackfield_platforms.probe import Probe
 
-State = Literal["usable", "absent", "unusable", "broken"]
+State = Literal["usable", "absent", "unusable", "broken", "not asked"]
 PROBES = "jackfield.probes"
 PROBE_SECONDS = 10.0  # a probe looks at device files and drivers; one that takes longer hangs
 
@@ -34,7 +34,8 @@ class Found(msgspec.Struct, frozen=True):
     """One installed plugin and what its probe said.
 
     `broken`: the probe module could not be imported, raised, hung, or is written for another SDK version; `why` says
-    which and `traceback` holds the details. The other states are the probe's own.
+    which and `traceback` holds the details. `not asked`: another platform was named, and serves. The other states are
+    the probe's own.
     """
 
     name: str
@@ -50,10 +51,19 @@ class Found(msgspec.Struct, frozen=True):
     seconds: float = 0.0  # to start the child, ask and read the answer
     traceback: str | None = None
 
+    @property
+    def standing(self) -> str:
+        """The state for people: what is usable and never taken without its name is "by name"."""
+        return "by name" if self.state == "usable" and self.by_name_only else self.state
+
 
 def installed(group: str) -> list[EntryPoint]:
-    """Entry points of a group, in order of name and distribution, so that nothing depends on the order of folders."""
-    return sorted(entry_points(group=group), key=lambda point: (point.name, distribution(point)[0]))
+    """Entry points of a group, in order of name and distribution, so that nothing depends on the order of folders.
+
+    Metadata that is there twice counts once: an installer that was interrupted leaves a second folder of it.
+    """
+    points = {(point.name, *distribution(point), point.value): point for point in entry_points(group=group)}
+    return [points[key] for key in sorted(points)]
 
 
 def distribution(point: EntryPoint) -> tuple[str, str]:
@@ -63,9 +73,19 @@ def distribution(point: EntryPoint) -> tuple[str, str]:
 
 def discover(wanted: str | None = None, timeout: float = PROBE_SECONDS) -> list[Found]:
     """Probe every installed plugin, or those called `wanted` alone: no other module is touched then."""
-    points = [point for point in installed(PROBES) if wanted is None or point.name == wanted]
+    return probe_all([point for point in installed(PROBES) if wanted is None or point.name == wanted], timeout)
+
+
+def probe_all(points: Sequence[EntryPoint], timeout: float = PROBE_SECONDS) -> list[Found]:
+    """Ask these plugins, all at the same time."""
     with ThreadPoolExecutor(max_workers=max(1, len(points))) as pool:
         return list(pool.map(lambda point: _probe(point, timeout), points))
+
+
+def unasked(point: EntryPoint) -> Found:
+    """What metadata alone says of a plugin."""
+    dist, dist_version = distribution(point)
+    return Found(point.name, dist, dist_version, point.module, "not asked", "")
 
 
 def ask(question: Question, timeout: float = PROBE_SECONDS) -> Answer:
@@ -109,12 +129,8 @@ def _ending(code: int) -> str:
 def _probe(point: EntryPoint, timeout: float) -> Found:
     start = time.perf_counter()
     answer = ask(Question(point.module), timeout)
-    dist, dist_version = distribution(point)
-    found = Found(
-        name=point.name,
-        dist=dist,
-        dist_version=dist_version,
-        module=point.module,
+    found = msgspec.structs.replace(
+        unasked(point),
         state="broken",
         why=answer.error or "",
         api_version=answer.api_version,

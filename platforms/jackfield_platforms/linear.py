@@ -79,6 +79,18 @@ class QuantMethod(ABC):
     def encode(self, params: dict[str, Tensor], layer: LinearSpec) -> Encoded:
         """Turn the loaded tensors into canonical form; consumes `params`."""
 
+    # optional
+    def encoding(self, layer: LinearSpec) -> Encoding:
+        """How the layer's weight will be written, told before it is there.
+
+        The default encodes tensors without storage; a format whose `encode` looks at values says it here.
+        """
+        params = {
+            name: torch.empty(spec.shape, dtype=torch_dtype(spec.dtype), device="meta")
+            for name, spec in self.params(layer).items()
+        }
+        return self.encode(params, layer).encoding
+
 
 class LinearOp(Protocol):
     """One way of multiplying by a packed weight."""

@@ -6,7 +6,7 @@ come last and refuse nothing. `resolve` picks one of each for a dtype; layers ke
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jackfield_platforms import reference
 from jackfield_platforms.communicator import Communicator
-from jackfield_platforms.refusal import choose
+from jackfield_platforms.refusal import Choice, choose
 
 
 class RMSNormFn(Protocol):
@@ -65,19 +65,51 @@ class OpTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ops(msgspec.Struct, frozen=True, kw_only=True):
-    """One function for each op, and where each came from (`chosen[op] = implementation`)."""
+    """One function for each op; `chosen[op]` says which implementation it is and why better ones refused."""
 
     rms_norm: RMSNormFn
     reduce_add_rms_norm: ReduceAddRMSNormFn
     silu_mul: SiluMulFn
     rotary: RotaryFn
-    chosen: dict[str, str]
+    chosen: dict[str, Choice[Impl]]
+
+
+class Unread(msgspec.Struct, frozen=True):
+    """An implementation that a platform lists and that none of its dtypes takes; `why` says what stands before it."""
+
+    op: str
+    name: str
+    why: str
 
 
 def resolve(table: OpTable, spec: OpSpec) -> Ops:
     """Choose an implementation of every op for `spec`; the plain-torch definition is the last candidate."""
-    picked = {}
-    for op in OpTable.__struct_fields__:
-        candidates = (*getattr(table, op), Impl("torch", getattr(reference, op)))
-        picked[op] = choose(op, candidates, lambda impl: impl.rejects(spec), lambda impl: impl.name).taken
-    return Ops(**{op: impl.fn for op, impl in picked.items()}, chosen={op: impl.name for op, impl in picked.items()})
+    chosen = {op: _chosen(table, op, spec) for op in OpTable.__struct_fields__}
+    return Ops(**{op: choice.taken.fn for op, choice in chosen.items()}, chosen=chosen)
+
+
+def unread_overrides(table: OpTable, dtypes: Sequence[str]) -> tuple[Unread, ...]:
+    """What the platform's own table lists in vain: whatever dtype is served, another implementation is taken."""
+    return tuple(
+        Unread(op, impl.name, why)
+        for op in OpTable.__struct_fields__
+        for impl in getattr(table, op)
+        if (why := _why_never(table, op, impl, dtypes)) is not None
+    )
+
+
+def _chosen(table: OpTable, op: str, spec: OpSpec) -> Choice[Impl]:
+    candidates = (*getattr(table, op), Impl("torch", getattr(reference, op)))
+    return choose(op, candidates, lambda impl: impl.rejects(spec), lambda impl: impl.name)
+
+
+def _why_never(table: OpTable, op: str, impl: Impl, dtypes: Sequence[str]) -> str | None:
+    """None if some dtype takes `impl`."""
+    reasons: dict[str, list[str]] = {}  # the dtypes that each reason holds for
+    for dtype in dtypes:
+        taken = _chosen(table, op, OpSpec(dtype)).taken
+        if taken is impl:
+            return None
+        refusal = impl.rejects(OpSpec(dtype))
+        reasons.setdefault(refusal or f"{taken.name!r} is listed before it and serves", []).append(dtype)
+    return "; ".join(f"{reason} ({', '.join(held)})" for reason, held in reasons.items())

@@ -11,14 +11,22 @@ T = TypeVar("T")
 
 
 class Refused(Exception):
-    """Nobody can serve a need. The message lists every candidate with its reason."""
+    """Nobody can serve a need. The message lists every candidate with its reason; `refusals` holds them in order."""
+
+    def __init__(self, message: str, refusals: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(message)
+        self.refusals = refusals
 
 
 class Choice(msgspec.Struct, Generic[T], frozen=True):
-    """The candidate that was taken, and (name, reason) of each better-placed one that refused."""
+    """The candidate that was taken, and (name, reason) of each better-placed one that refused.
+
+    `unasked` names those placed after it: nobody asked whether they would serve.
+    """
 
     taken: T
     refusals: tuple[tuple[str, str], ...] = ()
+    unasked: tuple[str, ...] = ()
 
 
 def choose(
@@ -26,10 +34,10 @@ def choose(
 ) -> Choice[T]:
     """Take the first candidate whose `rejects` returns None; raise `Refused` with all the reasons when none does."""
     refusals: list[tuple[str, str]] = []
-    for candidate in candidates:
+    for place, candidate in enumerate(candidates):
         reason = rejects(candidate)
         if reason is None:
-            return Choice(candidate, tuple(refusals))
+            return Choice(candidate, tuple(refusals), tuple(name(one) for one in candidates[place + 1 :]))
         refusals.append((name(candidate), reason))
     lines = "\n".join(f"  {label:<24} {reason}" for label, reason in refusals) or "  (no candidates)"
-    raise Refused(f"Nothing can serve {what}:\n{lines}")
+    raise Refused(f"Nothing can serve {what}:\n{lines}", tuple(refusals))

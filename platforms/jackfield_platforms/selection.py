@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Sequence
 
-from jackfield_platforms.discovery import PROBE_SECONDS, Found, discover, names
+from jackfield_platforms.discovery import PROBE_SECONDS, PROBES, Found, installed, names, probe_all, unasked
 
 VARIABLE = "JACKFIELD_PLATFORM"
 
@@ -21,12 +21,22 @@ def wanted_platform(argument: str | None = None) -> str | None:
 
 
 def find(argument: str | None = None, timeout: float = PROBE_SECONDS) -> Found:
-    """Discover and select. Only the plugin that was asked for is probed; the others too when it cannot serve."""
-    wanted = wanted_platform(argument)
-    found = discover(wanted, timeout)
-    if wanted is not None and not any(one.state == "usable" for one in found):
-        found = discover(None, timeout)  # to tell what there is instead
-    return select(found, wanted)
+    """Discover and select; PlatformError says what is wrong."""
+    return select(survey(argument, timeout), wanted_platform(argument))
+
+
+def survey(argument: str | None = None, timeout: float = PROBE_SECONDS) -> list[Found]:
+    """Every installed plugin, as far as a launch asks them.
+
+    When a platform is named, only its probe is run and the others are "not asked"; they are asked too when it cannot
+    serve, to tell what there is instead.
+    """
+    wanted, points = wanted_platform(argument), installed(PROBES)
+    named = probe_all([point for point in points if wanted in (None, point.name)], timeout)
+    others = [point for point in points if wanted not in (None, point.name)]
+    is_served = any(one.state == "usable" for one in named)
+    found = [*named, *([unasked(point) for point in others] if is_served else probe_all(others, timeout))]
+    return sorted(found, key=lambda one: (one.name, one.dist))
 
 
 def select(found: Sequence[Found], wanted: str | None = None) -> Found:
@@ -38,8 +48,9 @@ def select(found: Sequence[Found], wanted: str | None = None) -> Found:
     candidates = [one for one in found if one.state == "usable" and _is_asked_for(one, wanted)]
     if not candidates:
         asked = "a platform" if wanted is None else f"platform {wanted!r}"
-        raise PlatformError(_message(f"Wanted {asked}; none usable.{_close(found, wanted)}", found))
-    troubled = [one for one in found if one.state in ("broken", "unusable")]
+        unnamed = " unless asked for by name" if wanted is None and any(map(_waits_for_its_name, found)) else ""
+        raise PlatformError(_message(f"Wanted {asked}; none usable{unnamed}.{_close(found, wanted)}", found))
+    troubled = [one for one in found if one.state in ("broken", "unusable") and not one.by_name_only]
     if wanted is None and troubled:
         those = f"{', '.join(one.name for one in troubled)} cannot be used"
         raise PlatformError(_message(f"Wanted a platform; {those}, and nobody said to do without.", found))
@@ -48,6 +59,10 @@ def select(found: Sequence[Found], wanted: str | None = None) -> Found:
     if len(winners) > 1:
         raise PlatformError(_tie(winners, wanted, found))
     return winners[0]
+
+
+def _waits_for_its_name(one: Found) -> bool:
+    return one.state == "usable" and one.by_name_only
 
 
 def _is_asked_for(one: Found, wanted: str | None) -> bool:
@@ -70,5 +85,5 @@ def _message(first: str, found: Sequence[Found]) -> str:
     if not found:
         return f"{first} No plugin is installed.\n{install}."
     width = max(8, *(len(one.name) for one in found))
-    lines = [f"  {one.name:<{width}} {one.state}: {one.why}" for one in found]
+    lines = [f"  {one.name:<{width}} {one.standing}" + (f": {one.why}" if one.why else "") for one in found]
     return "\n".join([f"{first} Installed plugins:", *lines, f"{install} or choose with --platform."])

@@ -9,7 +9,10 @@ import sys
 import msgspec
 import pytest
 
+from jackfield.cli import doctor as doctor_module
 from jackfield.cli import platforms as platforms_module
+from jackfield.cli import software as software_module
+from jackfield.cli.software import Software, required_software
 from jackfield.config.options import EngineOptions
 from jackfield_platforms.discovery import Found
 
@@ -26,15 +29,41 @@ def found(monkeypatch):
     """What discovery finds, as a list to fill."""
     monkeypatch.delenv("JACKFIELD_PLATFORM", raising=False)
     installed: list[Found] = []
-    monkeypatch.setattr(platforms_module, "discover", lambda: installed)
+    monkeypatch.setattr(platforms_module, "survey", lambda wanted: installed)
+    monkeypatch.setattr(doctor_module, "discover", lambda: installed)
     return installed
 
 
 def test_platforms_marks_the_one_that_a_launch_takes(run, found):
     found += [PLAIN]
     said = run("platforms").output
-    assert "*  plain" in said
+    assert "* plain" in said
     assert "8 cores" in said
+
+
+def test_the_table_of_platforms_fits_80_columns_and_keeps_every_word(run, found, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    long = "ImportError: [cpu] " + "libdriver.so.1: cannot open shared object file: No such file or directory; " * 3
+    found += [
+        PLAIN,
+        msgspec.structs.replace(FAST, name="strict-compiled", state="unusable", dist="jackfield-platforms", why=long),
+    ]
+    lines = run("platforms").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if line.rstrip().endswith("jackfield-platforms 2.0")]
+    assert " ".join(long.split()) in " ".join(" ".join(lines).split())
+
+
+def test_a_platform_that_is_taken_by_name_or_was_not_asked_is_shown_so(run, found):
+    emulated = msgspec.structs.replace(PLAIN, name="emulated", by_name_only=True)
+    found += [PLAIN, emulated, msgspec.structs.replace(FAST, state="not asked", why="", traceback=None)]
+    lines = run("platforms").stdout.splitlines()
+    assert [line.split()[:3] for line in lines if "vendor-" in line] == [
+        ["*", "plain", "usable"],
+        ["emulated", "by", "name"],
+        ["fast", "not", "asked"],
+    ]
+    assert not [line for line in lines if "fast" in line and "0.00" in line]
 
 
 def test_platforms_as_json_says_everything(run, found):
@@ -66,12 +95,68 @@ def test_doctor_shows_tracebacks_and_fails_without_a_platform(run, found):
     assert "jackfield-platforms" in result.output
 
 
+@pytest.fixture
+def metadata(monkeypatch):
+    """What the metadata of "vendor-fast" requires, and what is installed: driver 4.1 and kernels 2.0+x."""
+    lines = [
+        "driver>=5",
+        "kernels<3",
+        "absent-runtime",
+        "other-system>=1; sys_platform == 'nowhere'",
+        "for-tests>=1; extra == 'test'",
+        "no requirement at all",
+    ]
+    installed = {"driver": "4.1", "kernels": "2.0+x"}
+    monkeypatch.setattr(software_module, "requires", lambda dist: lines if dist == "vendor-fast" else None)
+    monkeypatch.setattr(software_module, "installed_version", installed.get)
+
+
+def test_the_software_that_a_plugin_requires_is_told_with_what_does_not_fit(metadata):
+    assert required_software("vendor-fast") == [
+        Software("driver", ">=5", "4.1", fits=False),
+        Software("kernels", "<3", "2.0+x", fits=True),
+        Software("absent-runtime", "", None, fits=False),
+        Software("no requirement at all", "a requirement that can be read", None, fits=False),
+    ]
+    assert required_software("vendor-plain") == []
+
+
+def test_doctor_shows_what_each_plugin_s_distribution_requires(run, found, metadata):
+    found += [PLAIN, FAST]
+    said = run("doctor").stdout
+    assert "vendor-plain requires nothing" in said
+    rows = said.partition("vendor-fast requires\n")[2].splitlines()
+    assert [row.split(maxsplit=1) for row in rows[:3]] == [
+        ["driver", "4.1; wanted >=5"],
+        ["kernels", "2.0+x"],
+        ["absent-runtime", "not installed; wanted any"],
+    ]
+    assert json.loads(run("doctor", "--json").stdout)["software"]["vendor-fast"][0]["fits"] is False
+
+
+def jackfield(*words, status=0):
+    """What a command prints in a process of its own: a launch pins the process."""
+    done = subprocess.run([sys.executable, "-m", "jackfield", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    return done.stdout
+
+
+def test_doctor_asks_every_attention_backend_about_a_model():
+    said = json.loads(jackfield("doctor", "--platform", "cpu", "--model", "--json"))
+    (group,) = said["model"]["attention"]
+    assert (group["layers"], [why for _, why in group["backends"]]) == ("0-3", [None, None])
+    assert [name for name, _ in group["backends"]] == said["device"]["attention_backends"]
+
+
+def test_doctor_fails_where_the_model_cannot_be_read(tmp_path):
+    said = json.loads(jackfield("doctor", "--platform", "cpu", "--model", str(tmp_path), "--json", status=1))
+    assert "holds no config.json" in said["model"]["error"]
+    assert said["device"] is not None
+
+
 def test_doctor_says_which_device_would_serve():
-    command = [sys.executable, "-m", "jackfield", "doctor", "--platform", "cpu", "--json"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True
-    )  # a launch pins the process: not this one
-    said = json.loads(done.stdout)
+    said = json.loads(jackfield("doctor", "--platform", "cpu", "--json"))
+    assert said["model"] is None
     assert said["device"]["torch_device"].startswith("cpu")
     assert 0 < said["device"]["memory_free"] <= said["device"]["memory_total"]
     assert said["device"]["attention_backends"]

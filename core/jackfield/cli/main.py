@@ -18,6 +18,7 @@ COMMANDS = {
     "complete": "Continue one prompt, in this process or on a server.",
     "platforms": "List the installed plugins and whether their devices can be used.",
     "doctor": "Tell what a bug report needs: versions, plugins with tracebacks, memory, backends.",
+    "explain": "Tell which implementation serves each op, attention layer and linear layer of a model, and why.",
     "buckets": "Compare ladders of bucket sizes over the steps of a recorded run.",
     "bench": "Measure the engine.",
 }

@@ -6,8 +6,8 @@ import click
 import msgspec
 
 from jackfield.cli.report import JSON, platform_table, print_json
-from jackfield_platforms.discovery import Found, discover
-from jackfield_platforms.selection import PlatformError, select, wanted_platform
+from jackfield_platforms.discovery import Found
+from jackfield_platforms.selection import PlatformError, select, survey, wanted_platform
 
 
 class Platforms(msgspec.Struct, frozen=True):
@@ -18,19 +18,20 @@ class Platforms(msgspec.Struct, frozen=True):
     error: str | None
 
 
-def look(wanted: str | None) -> Platforms:
-    """Probe all plugins and select among them as a launch would."""
-    found = discover()
+def judged(found: list[Found], wanted: str | None) -> Platforms:
+    """What a launch would select among these."""
     try:
         return Platforms(found, select(found, wanted_platform(wanted)).name, None)
     except PlatformError as error:
         return Platforms(found, None, str(error))
 
 
-@click.command("platforms", params=[click.Option(["--platform"], help="Select as if this one was asked for."), JSON])
+@click.command(
+    "platforms", params=[click.Option(["--platform"], help="Ask and select as a launch with it does."), JSON]
+)
 def command(platform: str | None, as_json: bool) -> None:
     """List the installed plugins and whether their devices can be used."""
-    looked = look(platform)
+    looked = judged(survey(platform), platform)
     if as_json:
         print_json(looked)
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import msgspec
 import torch
 
 from jackfield.config.engine_config import EngineConfig, resolve
@@ -21,7 +22,7 @@ from jackfield.engine.startup import startup_text
 from jackfield.engine.warm_up import bucket_plan, warm_up
 from jackfield.loader.dummy import dummy_model
 from jackfield.loader.folder import checkpoint_bytes, model_folder
-from jackfield.loader.load import load_model
+from jackfield.loader.load import empty_model, load_model
 from jackfield.models.interface import Build, Model
 from jackfield.models.registry import ModelRegistry
 from jackfield.runner.attention_groups import AttentionGroup, make_groups
@@ -37,15 +38,36 @@ from jackfield_platforms.platform import Platform, ServingSpec
 _HASH_UNIT = 16  # tokens
 
 
-def assemble(found: Found, options: EngineOptions, *, progress: bool) -> Engine:
-    """An engine on the platform that was found. The only function that sees every part."""
+class Blueprint(msgspec.Struct, frozen=True):
+    """Everything that is settled before a weight is read: whose parts are used, the configuration, what layers get."""
+
+    plugins: Plugins
+    platform: Platform
+    registry: ModelRegistry
+    config: EngineConfig
+    build: Build
+
+    def empty_model(self) -> Model:
+        """The model without weights: its layers know what they need."""
+        return empty_model(self.config.model, self.build, self.registry)
+
+
+def draw_blueprint(found: Found, options: EngineOptions) -> Blueprint:
+    """Load the plugins of the platform that was found, and settle options, model and platform with each other."""
     plugins = load(found.name)
     platform = plugins.platform(found.name)
     registry = ModelRegistry().extended(plugins.models())
     path = model_folder(options.model) if options.model else EMBEDDED_MODEL
     config = resolve(options, load_model_config(path, registry), path, platform.capabilities())
-    build = _build(config, platform, plugins)
-    model = _model(config, build, registry, progress=progress)
+    return Blueprint(plugins, platform, registry, config, _build(config, platform, plugins))
+
+
+def assemble(found: Found, options: EngineOptions, *, progress: bool) -> Engine:
+    """An engine on the platform that was found. The only function that sees every part."""
+    blueprint = draw_blueprint(found, options)
+    plugins, platform = blueprint.plugins, blueprint.platform
+    config, build = blueprint.config, blueprint.build
+    model = _model(config, build, blueprint.registry, progress=progress)
     groups = make_groups(
         model.attention_needs(),
         plugins.attention_backends(platform),

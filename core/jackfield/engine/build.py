@@ -21,9 +21,14 @@ def build_engine(options: EngineOptions, *, progress: bool = True) -> Engine:
 
     PlatformError, ConfigError, LoadError, Refused say what is wrong.
     """
-    found = find(options.platform)
+    return _assemble(prepare(options.platform), options, progress)
+
+
+def prepare(platform: str | None) -> Found:
+    """Find the platform and give this process what must hold before torch is imported; PlatformError as in `find`."""
+    found = find(platform)
     apply_launch(environment(found, LaunchOptions(cpus=_cpus())))
-    return _assemble(found, options, progress)
+    return found
 
 
 def _assemble(found: Found, options: EngineOptions, progress: bool) -> Engine:

@@ -40,14 +40,13 @@ class Linear(Packable):
 
     def pack(self, params: dict[str, Tensor]) -> None:
         encoded = self.method.encode(params, self.spec)
-        self.choice = choose(
-            f"linear layer {self.name} ({_described(encoded.encoding)} weights, {self.spec.dtype} activations)",
-            self.candidates,
-            lambda op: op.rejects(encoded.encoding, self.spec),
-            lambda op: op.name,
-        )
+        self.choice = self._choose(encoded.encoding)
         self.multiply, self.gather = self.choice.taken.apply, self.choice.taken.rows
         self.packed = self.choice.taken.pack(encoded)
+
+    def expected_choice(self) -> Choice[LinearOp]:
+        """Which op serves, told before the weight is there; Refused when none can."""
+        return self._choose(self.method.encoding(self.spec))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.multiply(x, self.packed)
@@ -55,6 +54,14 @@ class Linear(Packable):
     def rows(self, ids: Tensor) -> Tensor:
         """Rows of the weight, `[len(ids), in]`: a tied embedding."""
         return self.gather(self.packed, ids)
+
+    def _choose(self, encoding: Encoding) -> Choice[LinearOp]:
+        return choose(
+            f"linear layer {self.name} ({_described(encoding)} weights, {self.spec.dtype} activations)",
+            self.candidates,
+            lambda op: op.rejects(encoding, self.spec),
+            lambda op: op.name,
+        )
 
 
 def _described(encoding: Encoding) -> str:

@@ -47,19 +47,23 @@ def make_groups(
     ops: Ops,
 ) -> tuple[AttentionGroup, ...]:
     """Group equal needs, full attention first, and choose a backend for each; Refused tells why when none can serve."""
-    layers: dict[AttentionNeed, list[int]] = {}
-    for layer, need in enumerate(needs):
-        layers.setdefault(need, []).append(layer)
     groups = []
-    for need, members in sorted(layers.items(), key=lambda item: isinstance(item[0].kv, Windowed)):
-        choice = _choose(need, backends)
+    for need, members in layers_by_need(needs).items():
+        choice = choose_backend(need, backends)
         size = _block_size(choice.taken, block_size)
         backend = choice.taken(need, size, device=device, ops=ops)
-        groups.append(AttentionGroup(need, tuple(members), backend, choice.refusals))
+        groups.append(AttentionGroup(need, members, backend, choice.refusals))
     return tuple(groups)
 
 
-def _choose(need: AttentionNeed, backends: Sequence[type[Backend]]) -> Choice[type[Backend]]:
+def layers_by_need(needs: Sequence[AttentionNeed]) -> dict[AttentionNeed, tuple[int, ...]]:
+    """The layers of each need that occurs, full attention first."""
+    ordered = sorted(dict.fromkeys(needs), key=lambda need: isinstance(need.kv, Windowed))
+    return {need: tuple(layer for layer, one in enumerate(needs) if one == need) for need in ordered}
+
+
+def choose_backend(need: AttentionNeed, backends: Sequence[type[Backend]]) -> Choice[type[Backend]]:
+    """The first backend that does not refuse the need; Refused tells why when none can serve."""
     return choose(f"attention ({need})", backends, lambda backend: backend.rejects(need), lambda backend: backend.name)
 
 
