@@ -28,10 +28,11 @@ def gptq_groups(rng: np.random.Generator, in_size: int, group: int, is_shuffled:
 def gptq(
     rng: np.random.Generator, out_size: int, groups: np.ndarray, bits: int, *, symmetric: bool = False, offset: int = 1
 ) -> tuple[Tensors, Exact]:
-    """A linear layer in AutoGPTQ's format (`offset` 1) or its second version (0)."""
+    """A linear layer in AutoGPTQ's format (`offset` 1) or its second version (0); a few zero points lie at the ends."""
     in_size, num_groups = len(groups), groups.max() + 1
     numbers = rng.integers(0, 2**bits, (in_size, out_size))
-    zeros = rng.integers(offset, 2**bits + offset, (num_groups, out_size))
+    ends = offset, 2**bits - 1 + offset
+    zeros = np.rint(rng.normal(2 ** (bits - 1), 2 ** (bits - 3), (num_groups, out_size))).astype(int).clip(*ends)
     if symmetric:
         zeros[:] = 2 ** (bits - 1)
     typical = in_size**-0.5 / 2**bits
