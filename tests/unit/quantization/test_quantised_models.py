@@ -97,6 +97,22 @@ def test_block_fp8_answers_as_its_numbers_do(tmp_path: Path, packed: list[Encodi
     assert {encoding.group_out for encoding in packed} == {64, 128}, "k and v of 64 rows make smaller blocks"
 
 
+def test_block_scales_may_be_stored_in_sixteen_bits(tmp_path: Path) -> None:
+    tensors, _ = tensors_of(fp8_linear)
+    short = {name: t.bfloat16() if name.endswith("scale_inv") else t for name, t in tensors.items()}
+    wide = {name: t.float() if name.endswith("scale_inv") else t for name, t in short.items()}
+    answers = [greedy(engine_of(write(tmp_path / name, stored, FP8))) for name, stored in (("a", short), ("b", wide))]
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_sixteen_bit_activations_answer_too(tmp_path: Path, packed: list[Encoding], dtype: str) -> None:
+    tensors, _ = tensors_of(gptq_linear(4, True, False))
+    config = {**GPTQ, "desc_act": True}
+    assert greedy(engine_of(write(tmp_path, tensors, config), dtype=dtype))
+    assert len(packed) == NUM_PRODUCTS
+
+
 def test_layers_that_a_checkpoint_leaves_plain_stay_so(tmp_path: Path, packed: list[Encoding]) -> None:
     left = ["model.layers.0.mlp.down_proj", "lm_head", *(name for name in LINEARS if name.startswith("model.layers.1"))]
 
