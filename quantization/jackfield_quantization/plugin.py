@@ -6,10 +6,15 @@ from collections.abc import Mapping
 
 from jackfield_platforms.hooks import hookimpl
 from jackfield_platforms.linear import QuantMethod
+from jackfield_quantization.fp8 import BlockFp8
+from jackfield_quantization.gptq import Gptq
+from jackfield_quantization.int8 import GroupedInt8, Int8
 from jackfield_quantization.unquantized import Unquantized
+
+_METHODS: tuple[type[QuantMethod], ...] = (Unquantized, Int8, GroupedInt8, Gptq, BlockFp8)
 
 
 @hookimpl
 def quant_methods() -> Mapping[str, type[QuantMethod]]:
     """Weight formats by name."""
-    return {Unquantized.name: Unquantized}
+    return {method.name: method for method in _METHODS}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -12,10 +14,12 @@ from jackfield_platforms.linear import Encoded, Encoding, LinearSpec, ParamSpec,
 _BITS = {"float32": 32, "bfloat16": 16, "float16": 16}
 
 
+@dataclass(frozen=True)
 class Unquantized(QuantMethod):
     """Weights in the activations' own dtype: float32, bfloat16 or float16."""
 
-    name = "unquantized"
+    name: ClassVar[str] = "unquantized"
+    on_line: ClassVar[bool] = True
 
     def rejects(self, layer: LinearSpec, caps: Capabilities) -> str | None:
         if layer.dtype not in _BITS:

@@ -48,6 +48,7 @@ def test_every_field_of_the_server_has_an_option():
         (["--model", "folder"], {"model": "folder"}),
         (["folder", "--model", "folder"], {"model": "folder"}),
         (["--dtype", "bfloat16"], {"dtype": "bfloat16"}),
+        (["--quantization", "int8"], {"quantization": "int8"}),
         (["--max-model-len", "512"], {"max_model_len": 512}),
         (["--max-num-seqs", "7"], {"max_num_seqs": 7}),
         (["--max-num-batched-tokens", "16"], {"max_num_batched_tokens": 16}),

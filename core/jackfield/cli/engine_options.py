@@ -15,6 +15,9 @@ HELPS = {
     "platform": Help("The plugin to run on; found and selected unless given.", envvar="JACKFIELD_PLATFORM"),
     "dtype": Help("Of weights and activations, as torch names it; auto: the checkpoint's where the platform has it."),
     "kv_cache_dtype": Help("Of cached keys and values; auto: that of the activations."),
+    "quantization": Help(
+        "A weight format to convert plain weights to, such as int8; the checkpoint's own unless given."
+    ),
     "max_model_len": Help("Tokens of a prompt and its answer together; the model's own limit unless given."),
     "max_num_seqs": Help("Sequences that run at once."),
     "max_num_batched_tokens": Help("Tokens that one step computes at most."),

@@ -25,6 +25,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     tokenizer_path: Path
     dtype: str
     kv_dtype: str
+    quantization: str  # the weight format by name
     max_model_len: int  # an upper bound; less when memory holds less and the user did not insist
     must_fit_max_model_len: bool  # whether the user insisted
     max_num_seqs: int
@@ -42,6 +43,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
 
 
+_PLAIN = "unquantized"
 _SERVER_STEP_SECONDS = 0.1  # about what a reader takes for a word
 
 
@@ -60,6 +62,7 @@ def resolve(options: EngineOptions, model: ModelConfig, path: Path, capabilities
         tokenizer_path=Path(options.tokenizer) if options.tokenizer else path,
         dtype=dtype,
         kv_dtype=_dtype(options.kv_cache_dtype, dtype, capabilities.kv_dtypes, "kv_cache_dtype"),
+        quantization=_quantization(options, model),
         max_model_len=options.max_model_len or longest,
         must_fit_max_model_len=options.max_model_len is not None,
         max_num_seqs=options.max_num_seqs,
@@ -84,6 +87,19 @@ def _step_seconds(wanted: float | None) -> float:
     if not wanted >= 0:
         raise ConfigError(f"target_step_seconds must be at least 0; got {wanted}")
     return wanted or math.inf
+
+
+def _quantization(options: EngineOptions, model: ModelConfig) -> str:
+    wanted = options.quantization
+    if model.quantization is None:
+        return wanted or _PLAIN
+    found: str = model.quantization["quant_method"]
+    if wanted not in (None, found):
+        raise ConfigError(
+            f"quantization={wanted!r} was asked for; the checkpoint's weights are {found!r} already. Leave the option "
+            "out, or give a checkpoint of plain weights"
+        )
+    return found
 
 
 def _dtype(wanted: str, found: str, supported: tuple[str, ...], option: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -37,6 +38,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     eos_token_ids: tuple[int, ...]  # any of them ends a sequence
     bos_token_id: int | None
     default_sampling: dict[str, float]  # what generation_config.json recommends, by SamplingParams' field names
+    quantization: dict[str, Any] | None = None  # `quantization_config` as it stands; None: plain weights
 
     @property
     def context_len(self) -> int:
@@ -96,6 +98,7 @@ def parse_model_config(fields: JsonFields, generation: JsonFields, registry: Mod
         eos_token_ids=tuple(dict.fromkeys((*_token_ids(generation), *_token_ids(fields)))),
         bos_token_id=fields.get("bos_token_id", int) if "bos_token_id" in fields else None,
         default_sampling={name: generation.get(name, kind) for name, kind in _SAMPLING.items() if name in generation},
+        quantization=_quantization(fields),
     )
 
 
@@ -110,11 +113,15 @@ def _architecture(fields: JsonFields, registry: ModelRegistry) -> str:
 def _refuse_unserved(fields: JsonFields) -> None:
     if fields.get("hidden_act", str, "silu") not in ("silu", "swish"):
         raise fields.error("hidden_act", f"is {fields.values['hidden_act']!r}; supported: silu")
-    if "quantization_config" in fields:
-        method = fields.inner("quantization_config").get("quant_method", str, "unknown")
-        raise fields.error(
-            "quantization_config", f"asks for {method!r}; plain {', '.join(_DTYPES)} weights are supported"
-        )
+
+
+def _quantization(fields: JsonFields) -> dict[str, Any] | None:
+    """The object as it stands: its fields are the weight format's to read."""
+    if "quantization_config" not in fields:
+        return None
+    inner = fields.inner("quantization_config")
+    inner.get("quant_method", str)
+    return inner.values
 
 
 def _dtype(fields: JsonFields) -> str:

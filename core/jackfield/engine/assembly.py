@@ -20,6 +20,7 @@ from jackfield.engine.scheduler import Scheduler
 from jackfield.engine.scheduler_config import KVGroup, SchedulerConfig
 from jackfield.engine.startup import startup_text
 from jackfield.engine.warm_up import bucket_plan, warm_up
+from jackfield.engine.weight_formats import format_by_layer
 from jackfield.loader.dummy import dummy_model
 from jackfield.loader.folder import checkpoint_bytes, model_folder
 from jackfield.loader.load import empty_model, load_model
@@ -28,6 +29,7 @@ from jackfield.models.registry import ModelRegistry
 from jackfield.runner.attention_groups import AttentionGroup, make_groups
 from jackfield.runner.model_runner import ModelRunner
 from jackfield_platforms.bucket import Limits
+from jackfield_platforms.dequant_linear import TorchDequantLinear
 from jackfield_platforms.discovery import Found
 from jackfield_platforms.linear import TorchLinear, torch_dtype
 from jackfield_platforms.loading import Plugins, load
@@ -94,8 +96,7 @@ def assemble(found: Found, options: EngineOptions, *, progress: bool) -> Engine:
 
 
 def _build(config: EngineConfig, platform: Platform, plugins: Plugins) -> Build:
-    methods = {name: method() for name, method in plugins.quant_methods().items()}
-    plain = methods["unquantized"]
+    platform_ops = platform.linear_ops(checkpoint_bytes(config.model_path))
     return Build(
         config=config.model,
         dtype=torch_dtype(config.dtype),
@@ -103,9 +104,9 @@ def _build(config: EngineConfig, platform: Platform, plugins: Plugins) -> Build:
         device=platform.device(),
         capabilities=platform.capabilities(),
         ops=resolve_ops(platform.ops(), OpSpec(config.dtype)),
-        linear_ops=(*platform.linear_ops(checkpoint_bytes(config.model_path)), TorchLinear()),
+        linear_ops=(*platform_ops, TorchLinear(), TorchDequantLinear()),
         comm=platform.communicator(),
-        quant=lambda name: plain,
+        quant=format_by_layer(config, plugins.quant_methods()),
         layers=range(config.model.num_layers),
         max_model_len=config.max_model_len,
     )

@@ -27,8 +27,8 @@ def startup_text(
     )
     lines = [
         f"platform   {found.name} ({found.dist} {found.dist_version}): {platform.describe()}",
-        f"model      {config.model.architecture} in {config.dtype}, context {size.max_model_len:,} of "
-        f"{config.model.context_len:,} tokens",
+        f"model      {config.model.architecture} in {config.dtype}, weights {config.quantization}, "
+        f"context {size.max_model_len:,} of {config.model.context_len:,} tokens",
         *(f"attention  {_attention(group)}" for group in groups),
         f"memory     {memory.free / 2**30:.2f} of {memory.total / 2**30:.2f} GiB free ({memory.limit})",
         f"KV cache   {blocks} tokens, {config.kv_dtype}, {size.num_bytes / 2**20:,.0f} MiB, "

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from jackfield.layers.packable import Packable
 from jackfield.models.interface import Build
-from jackfield_platforms.linear import Encoding, LinearOp, LinearSpec, Packed, ParamSpec
+from jackfield_platforms.linear import Encoding, LinearOp, LinearSpec, Packed, ParamSpec, QuantMethod
 from jackfield_platforms.refusal import Choice, Refused, choose
 
 
@@ -29,7 +29,7 @@ class Linear(Packable):
     ) -> None:
         shares = dict(zip(parts, spec.out_sizes, strict=True)) if parts else None
         super().__init__(spec.name, parts=shares, alias=alias)
-        self.spec, self.method, self.candidates = spec, build.quant(spec.name), build.linear_ops
+        self.spec, self.method, self.candidates = spec, _method(build, spec.name, parts), build.linear_ops
         reason = self.method.rejects(spec, build.capabilities)
         if reason is not None:
             raise Refused(f"Weight format {self.method.name!r} cannot serve {spec.name}: {reason}")
@@ -57,12 +57,18 @@ class Linear(Packable):
 
     def _choose(self, encoding: Encoding) -> Choice[LinearOp]:
         return choose(
-            f"linear layer {self.name} ({_described(encoding)} weights, {self.spec.dtype} activations)",
+            f"linear layer {self.name} ({encoding.describe()} weights, {self.spec.dtype} activations)",
             self.candidates,
             lambda op: op.rejects(encoding, self.spec),
             lambda op: op.name,
         )
 
 
-def _described(encoding: Encoding) -> str:
-    return f"{encoding.bits}-bit {encoding.kind}"
+def _method(build: Build, name: str, parts: tuple[str, ...]) -> QuantMethod:
+    """The weight format of a layer; parts are multiplied as one and must share it."""
+    names = [f"{name.rpartition('.')[0]}.{part}" for part in parts] or [name]
+    methods = {name: build.quant(name) for name in names}
+    if any(method != methods[names[0]] for method in methods.values()):
+        found = ", ".join(f"{name} in {method.name!r}" for name, method in methods.items())
+        raise Refused(f"{name} is one product of parts in one weight format; the checkpoint holds {found}")
+    return methods[names[0]]

@@ -14,8 +14,8 @@ class Packable(ABC, nn.Module):
     """A module with weights of its own.
 
     `name` is the module's name in a checkpoint. `parts` are the names under which a checkpoint may hold it in pieces
-    instead (siblings of `name`), each with its share of the dimension that `ParamSpec.out_dim` names. `alias` is
-    another name under which it may hold the same values (a tied head).
+    instead (siblings of `name`), each with its share of the dimension that `ParamSpec.out_dim` names, or with the same
+    tensor where it names none. `alias` is another name under which it may hold the same values (a tied head).
     """
 
     name: str

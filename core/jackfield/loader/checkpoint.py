@@ -13,6 +13,11 @@ from torch import Tensor
 INDEX = "model.safetensors.index.json"
 _CHUNK_BYTES = 64 * 2**20
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_DTYPES = {
+    **_FLOATS,
+    **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},
+    **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2},
+}
 
 
 class LoadError(ValueError):
@@ -31,10 +36,14 @@ class Stored(msgspec.Struct, frozen=True):
         """Whether its numbers are plain floats that torch can convert."""
         return self.dtype in _FLOATS
 
+    def converts_to(self, dtype: torch.dtype) -> bool:
+        """Whether it may be loaded as `dtype`: one plain float as another, everything else as what it is."""
+        return _DTYPES.get(self.dtype) == dtype or (self.is_float and dtype in _FLOATS.values())
+
     @property
     def row_bytes(self) -> int:
         """Bytes of one step along the first dimension."""
-        item = _FLOATS[self.dtype].itemsize if self.is_float else 1
+        item = _DTYPES[self.dtype].itemsize if self.dtype in _DTYPES else 1
         return item * int(torch.Size(self.shape[1:]).numel())
 
     @property

@@ -9,8 +9,9 @@ import msgspec
 
 from jackfield.layers.packable import Packable
 from jackfield.loader.checkpoint import Checkpoint, LoadError, listed
-from jackfield_platforms.linear import ParamSpec
+from jackfield_platforms.linear import ParamSpec, torch_dtype
 
+_PLAIN = ("float32", "bfloat16", "float16")
 # Computed here from the config, and stored by old checkpoints all the same
 _IGNORED = re.compile(r"(.*\.)?rotary_emb\.(inv_freq|cos_cached|sin_cached)")
 
@@ -21,6 +22,7 @@ class Target(msgspec.Struct, frozen=True):
     module: Packable
     param: str
     shape: tuple[int, ...]
+    dtype: str
     out_dim: int = 0
     first: int = 0
 
@@ -40,7 +42,7 @@ def place(modules: Sequence[Packable], checkpoint: Checkpoint, model: str) -> di
     problems += [f"not part of the model: {listed(surplus)}"] if surplus else []
     problems += [problem for name, target in targets.items() for problem in _misfits(name, target, checkpoint)]
     problems += [
-        f"{copy} must equal {name}, to which the config ties it, and does not"
+        f"{copy} must equal {name}, with which it is held as one, and does not"
         for copy, name in copies.items()
         if not checkpoint.equal(copy, name)
     ]
@@ -50,31 +52,46 @@ def place(modules: Sequence[Packable], checkpoint: Checkpoint, model: str) -> di
 
 
 def _targets(module: Packable, checkpoint: Checkpoint) -> Iterator[tuple[str, Target]]:
-    """(stored name, target): whole under the module's name or its alias, else piece by piece."""
+    """(stored name, target) of what a module takes; an optional parameter of which nothing is stored has none."""
     for param, spec in module.params().items():
-        whole = f"{module.name}.{param}"
-        if whole not in checkpoint.tensors and f"{module.alias}.{param}" in checkpoint.tensors:
-            whole = f"{module.alias}.{param}"
-        if whole in checkpoint.tensors or not module.parts or spec.out_dim is None:
-            yield whole, Target(module, param, spec.shape)
-        else:
-            yield from _pieces(module, param, spec, spec.out_dim)
+        found = list(_placed(module, param, spec, checkpoint))
+        if not spec.optional or any(name in checkpoint.tensors for name, _ in found):
+            yield from found
+
+
+def _placed(module: Packable, param: str, spec: ParamSpec, checkpoint: Checkpoint) -> Iterator[tuple[str, Target]]:
+    """Whole under the module's name or its alias, else piece by piece."""
+    whole = f"{module.name}.{param}"
+    if whole not in checkpoint.tensors and f"{module.alias}.{param}" in checkpoint.tensors:
+        whole = f"{module.alias}.{param}"
+    if not module.parts or (whole in checkpoint.tensors and spec.whole):
+        yield whole, Target(module, param, spec.shape, spec.dtype)
+    elif spec.out_dim is None:
+        yield from ((name, Target(module, param, spec.shape, spec.dtype)) for name in _part_names(module, param))
+    else:
+        yield from _pieces(module, param, spec, spec.out_dim)
 
 
 def _pieces(module: Packable, param: str, spec: ParamSpec, out_dim: int) -> Iterator[tuple[str, Target]]:
-    parent, first = module.name.rpartition(".")[0], 0
-    for part, size in module.parts.items():
+    first = 0
+    for name, size in zip(_part_names(module, param), spec.out_sizes or module.parts.values(), strict=True):
         shape = (*spec.shape[:out_dim], size, *spec.shape[out_dim + 1 :])
-        yield f"{parent}.{part}.{param}", Target(module, param, shape, out_dim, first)
+        yield name, Target(module, param, shape, spec.dtype, out_dim, first)
         first += size
 
 
+def _part_names(module: Packable, param: str) -> list[str]:
+    parent = module.name.rpartition(".")[0]
+    return [f"{parent}.{part}.{param}" for part in module.parts]
+
+
 def _copies(module: Packable, checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
-    """(stored name, its original) of tied weights that a checkpoint holds twice."""
-    for param in module.params() if module.alias else ():
-        names = (f"{module.alias}.{param}", f"{module.name}.{param}")
-        if all(name in checkpoint.tensors for name in names):
-            yield names
+    """(stored name, its original) of what a checkpoint holds more than once: tied weights, what parts share."""
+    for param, spec in module.params().items():
+        names = _part_names(module, param) if spec.out_dim is None else []
+        names = [f"{module.name}.{param}", f"{module.alias}.{param}"] if module.alias else names
+        held = [name for name in names if name in checkpoint.tensors]
+        yield from ((copy, held[0]) for copy in held[1:])
 
 
 def _misfits(name: str, target: Target, checkpoint: Checkpoint) -> Iterator[str]:
@@ -83,5 +100,6 @@ def _misfits(name: str, target: Target, checkpoint: Checkpoint) -> Iterator[str]
         return
     if stored.shape != target.shape:
         yield f"{name}: wanted shape {list(target.shape)}, found {list(stored.shape)} in {stored.file.name}"
-    if not stored.is_float:
-        yield f"{name}: wanted plain floats, found {stored.dtype} in {stored.file.name}"
+    if not stored.converts_to(torch_dtype(target.dtype)):
+        wanted = "plain floats" if target.dtype in _PLAIN else target.dtype
+        yield f"{name}: wanted {wanted}, found {stored.dtype} in {stored.file.name}"

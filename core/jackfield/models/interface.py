@@ -48,7 +48,7 @@ class Build(msgspec.Struct, frozen=True):
     ops: Ops
     linear_ops: tuple[LinearOp, ...]  # best first, plain torch last
     comm: Communicator
-    quant: Callable[[str], QuantMethod]  # by layer name
+    quant: Callable[[str], QuantMethod]  # by a layer's name in a checkpoint
     layers: range  # which decoder layers this rank holds
     max_model_len: int | None = None  # positions that can occur; None: all that the config is made for
 

@@ -45,8 +45,8 @@ class OneDnnLinear:
         self.refusals = refusals  # by dtype; see `onednn_refusals`
 
     def rejects(self, encoding: Encoding, layer: LinearSpec) -> str | None:
-        if encoding.kind != "float":
-            return f"multiplies float weights only, not {encoding.kind}"
+        if not encoding.is_plain:
+            return f"multiplies plain floats only, not {encoding.describe()}"
         if layer.gathers:
             return "a reordered weight cannot be read row by row (tied embedding)"
         return self.refusals.get(layer.dtype)
@@ -75,8 +75,8 @@ class PanelLinear:
         self.processor = processor
 
     def rejects(self, encoding: Encoding, layer: LinearSpec) -> str | None:
-        if encoding.kind != "float" or encoding.bits != 16:
-            return f"widens 16-bit float weights only, not {encoding.bits}-bit {encoding.kind}"
+        if not encoding.is_plain or encoding.bits != 16:
+            return f"widens 16-bit float weights only, not {encoding.describe()}"
         if layer.dtype == "bfloat16" and self.processor.multiplies_bfloat16:
             return "this processor multiplies bfloat16 itself"
         return None

@@ -51,8 +51,8 @@ class WideLinear:
         self.processor, self.objection = processor, objection
 
     def rejects(self, encoding: Encoding, layer: LinearSpec) -> str | None:
-        if encoding.kind != "float" or encoding.bits != 16:
-            return f"widens 16-bit float weights only, not {encoding.bits}-bit {encoding.kind}"
+        if not encoding.is_plain or encoding.bits != 16:
+            return f"widens 16-bit float weights only, not {encoding.describe()}"
         if layer.dtype == "bfloat16" and self.processor.multiplies_bfloat16:
             return "this processor multiplies bfloat16 itself"
         return self.objection

@@ -68,8 +68,11 @@ def test_refusals_say_why() -> None:
     assert "AVX2 does not multiply bfloat16" in str(onednn.rejects(narrow, spec("bfloat16")))
     assert "bfloat16 and float32 only" in str(onednn.rejects(narrow, spec("float16")))
     assert "tied embedding" in str(onednn.rejects(wide, spec("float32", gathers=True)))
-    assert "not int" in str(onednn.rejects(ints, spec("float32")))
+    assert "not 8-bit int" in str(onednn.rejects(ints, spec("float32")))
     assert "not 8-bit int" in str(panels.rejects(ints, spec("bfloat16")))
+    scaled = Encoding("float", 8, group=128, group_out=128, scale="float32")
+    for op in (onednn, panels):
+        assert "not 8-bit float in blocks of 128 x 128" in str(op.rejects(scaled, spec("bfloat16")))
     assert "not 32-bit float" in str(panels.rejects(wide, spec("float32")))
     assert "multiplies bfloat16 itself" in str(PanelLinear(NATIVE).rejects(narrow, spec("bfloat16")))
     assert panels.rejects(narrow, spec("float16", gathers=True)) is None

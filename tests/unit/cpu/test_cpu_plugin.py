@@ -15,4 +15,7 @@ def test_hooks_answer_through_the_plugin_manager() -> None:
     manager.register(jackfield_quantization.plugin, "quantization")
     manager.check_pending()
     assert manager.hook.platforms() == [{"cpu": CpuPlatform}]
-    assert manager.hook.quant_methods() == [{"unquantized": Unquantized}]
+    (formats,) = manager.hook.quant_methods()
+    assert formats["unquantized"] is Unquantized
+    assert {name: method.name for name, method in formats.items()} == {name: name for name in formats}
+    assert set(formats) == {"unquantized", "int8", "int8-g128", "gptq", "fp8"}

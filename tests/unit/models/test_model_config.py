@@ -83,7 +83,8 @@ def test_windows_follow_each_family(tmp_path: Path) -> None:
         ({"rope_scaling": {"rope_type": "spiral"}}, "'rope_type' is 'spiral'; supported rope types: d"),
         ({"rope_scaling": {"rope_type": "linear"}}, "rope_scaling: field 'factor' is missing"),
         ({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0]}}, "'long_factor' is missing"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "asks for 'gptq'"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config: field 'quant_method' is missing"),
+        ({"quantization_config": "gptq"}, "'quantization_config' wanted dict, found 'gptq'"),
         (
             {"architectures": ["MistralForCausalLM"], "sliding_window": 8, "layer_types": ["full_attention"]},
             "must name full_attention or sliding_attention 4 times",
@@ -94,6 +95,12 @@ def test_what_cannot_be_served_is_named_with_its_file(tmp_path: Path, fields: di
     with pytest.raises(ConfigError, match=message) as caught:
         read(tmp_path, **fields)
     assert "config.json" in str(caught.value)
+
+
+def test_the_quantisation_is_kept_as_it_stands(tmp_path: Path) -> None:
+    given = {"quant_method": "gptq", "bits": 4, "desc_act": None}
+    assert read(tmp_path, quantization_config=given).quantization == given
+    assert read(tmp_path).quantization is None
 
 
 def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:

@@ -1,0 +1,157 @@
+"""GPTQ (Frantar et al., 2022) as AutoGPTQ writes it: 4- or 8-bit integers in 32-bit words, in groups of inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+import torch
+from torch import Tensor
+
+from jackfield_platforms.capabilities import Capabilities
+from jackfield_platforms.linear import Encoded, Encoding, LinearSpec, ParamSpec, QuantMethod
+from jackfield_platforms.nibbles import pack_nibbles, unpack_nibbles
+from jackfield_quantization.config_fields import read_fields
+from jackfield_quantization.layer_names import is_named, is_vocabulary
+from jackfield_quantization.unquantized import Unquantized
+
+_ROWS = 1024  # reordered at a time
+_OFFSETS = {"gptq": 1, "gptq_v2": 0}  # the first format stores zero points less one
+
+
+class _Fields(msgspec.Struct, frozen=True):
+    bits: int
+    group_size: int = -1
+    desc_act: bool = False
+    lm_head: bool = False
+    checkpoint_format: str = "gptq"
+    is_marlin_format: bool = False
+    dynamic: dict[str, Any] = {}
+    modules_in_block_to_quantize: tuple[tuple[str, ...], ...] = ()
+    modules_to_not_convert: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gptq(QuantMethod):
+    """`(q - zero) * scale`, a float16 scale and a zero point for each group of a row.
+
+    Words hold 32 / bits numbers, the first in the lowest bits: `qweight` along the inputs, `qzeros` along the outputs.
+    `g_idx` is the group of each input; where groups do not lie side by side, the inputs are reordered.
+    """
+
+    bits: int
+    group: int | None  # None: a whole row
+    has_order: bool  # whether `g_idx` must be there
+    offset: int = 1  # what is added to a stored zero point
+    head: bool = False  # whether the head is encoded too
+    only: tuple[str, ...] = ()  # the modules that are; empty: all
+    ignored: tuple[str, ...] = ()
+
+    name: ClassVar[str] = "gptq"
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> QuantMethod:
+        fields = read_fields(config, _Fields)
+        _check(fields)
+        return cls(
+            bits=fields.bits,
+            group=None if fields.group_size == -1 else fields.group_size,
+            has_order=fields.desc_act,
+            offset=_OFFSETS[fields.checkpoint_format],
+            head=fields.lm_head,
+            only=tuple(name for block in fields.modules_in_block_to_quantize for name in block),
+            ignored=fields.modules_to_not_convert,
+        )
+
+    def rejects(self, layer: LinearSpec, caps: Capabilities) -> str | None:
+        per_word = 32 // self.bits
+        if self.group is not None and layer.in_size % self.group:
+            return f"in_size {layer.in_size} is no multiple of the group of {self.group}"
+        if layer.in_size % per_word:
+            return f"in_size {layer.in_size} is no multiple of the {per_word} numbers in a word"
+        odd = [size for size in layer.out_sizes if size % per_word]
+        if odd:
+            return f"output size {odd[0]} is no multiple of the {per_word} zero points in a word"
+        return Unquantized().rejects(layer, caps)
+
+    def params(self, layer: LinearSpec) -> Mapping[str, ParamSpec]:
+        groups, per_word = layer.in_size // (self.group or layer.in_size), 32 // self.bits
+        words = tuple(size // per_word for size in layer.out_sizes)
+        return {
+            "qweight": ParamSpec((layer.in_size // per_word, layer.out_size), "int32", 1),
+            "qzeros": ParamSpec((groups, sum(words)), "int32", 1, words),
+            "scales": ParamSpec((groups, layer.out_size), "float16", 1),
+            "g_idx": ParamSpec((layer.in_size,), "int32", None, optional=not self.has_order),
+            "bias": ParamSpec((layer.out_size,), layer.dtype, optional=not layer.bias),
+        }
+
+    def encode(self, params: dict[str, Tensor], layer: LinearSpec) -> Encoded:
+        data = _bytes(params.pop("qweight").t())  # [out, in * bits / 8]
+        zero, scale = self._zero(params.pop("qzeros")), params.pop("scales").t().contiguous()
+        if not scale.isfinite().all():
+            raise ValueError(f"{layer.name}: scales are infinite or no numbers in float16")
+        order = self._order(params.pop("g_idx", None), layer)
+        if order is not None:
+            self._reorder(data, order)
+        if symmetric := bool((zero == 2 ** (self.bits - 1)).all()):
+            data = data if self.bits == 4 else data.bitwise_xor_(128).view(torch.int8)
+        encoding = Encoding(
+            "int", self.bits, self.group, scale="float16", zero=not symmetric, ordered=order is not None
+        )
+        bias = _bias(params.pop("bias", None), layer)
+        return Encoded(encoding, data, bias, scale, None if symmetric else zero, order, layer.dtype)
+
+    def covers(self, name: str) -> bool:
+        if is_vocabulary(name):
+            return self.head and name == "lm_head"
+        return (not self.only or is_named(name, self.only)) and not is_named(name, self.ignored)
+
+    def _zero(self, words: Tensor) -> Tensor:
+        """int32 `[groups, words]` to int16 `[out, groups]`."""
+        numbers = unpack_nibbles(_bytes(words)) if self.bits == 4 else _bytes(words)
+        return numbers.t().contiguous().to(torch.int16) + self.offset
+
+    def _order(self, groups: Tensor | None, layer: LinearSpec) -> Tensor | None:
+        """The inputs of each group side by side, by the group of each input; None where they are so already."""
+        if groups is None:
+            return None
+        size = self.group or layer.in_size
+        wanted = torch.arange(layer.in_size, device=groups.device, dtype=groups.dtype) // size
+        if torch.equal(groups, wanted):
+            return None
+        order = groups.argsort(stable=True)
+        if not torch.equal(groups[order], wanted):
+            raise ValueError(f"{layer.name}: g_idx must give each of {layer.in_size // size} groups {size} inputs")
+        return order
+
+    def _reorder(self, data: Tensor, order: Tensor) -> None:
+        for rows in data.split(_ROWS):
+            rows.copy_(pack_nibbles(unpack_nibbles(rows)[:, order]) if self.bits == 4 else rows[:, order])
+
+
+def _bytes(words: Tensor) -> Tensor:
+    """int32 `[.., n]` to uint8 `[.., 4 * n]`: words are little-endian, their bytes in the order of the numbers."""
+    return words.clone(memory_format=torch.contiguous_format).view(torch.uint8)
+
+
+def _check(fields: _Fields) -> None:
+    if fields.bits not in (4, 8):
+        raise ValueError(f"bits is {fields.bits}; supported: 4, 8")
+    if fields.group_size != -1 and fields.group_size < 1:
+        raise ValueError(f"group_size is {fields.group_size}; wanted -1 (a whole row) or a positive number")
+    if fields.checkpoint_format not in _OFFSETS or fields.is_marlin_format:
+        found = "marlin" if fields.is_marlin_format else fields.checkpoint_format
+        raise ValueError(f"checkpoint_format is {found!r}; supported: {', '.join(_OFFSETS)}")
+    if fields.dynamic:
+        raise ValueError("dynamic sets modules apart, which is not supported")
+
+
+def _bias(bias: Tensor | None, layer: LinearSpec) -> Tensor | None:
+    """The layer's bias. Some checkpoints store zeros for layers that have none."""
+    if layer.bias or bias is None:
+        return bias
+    if bias.any():
+        raise ValueError(f"{layer.name}: the checkpoint holds a bias that is not zero; by its config there is none")
+    return None

@@ -1,0 +1,67 @@
+"""Plain weights that become 8-bit integers while they are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from jackfield_platforms.capabilities import Capabilities
+from jackfield_platforms.linear import Encoded, Encoding, LinearSpec, ParamSpec, QuantMethod
+from jackfield_quantization.layer_names import is_vocabulary
+from jackfield_quantization.unquantized import Unquantized
+
+_LARGEST = 127  # symmetric: -128 is not used
+_PANEL_NUMBERS = 2**20  # encoded at a time, so that float32 copies stay small
+
+
+@dataclass(frozen=True)
+class Int8(QuantMethod):
+    """Symmetric int8, a float32 scale a row: the largest magnitude becomes 127. The vocabulary stays plain."""
+
+    name: ClassVar[str] = "int8"
+    on_line: ClassVar[bool] = True
+    group: ClassVar[int | None] = None
+
+    def rejects(self, layer: LinearSpec, caps: Capabilities) -> str | None:
+        if self.group is not None and layer.in_size % self.group:
+            return f"in_size {layer.in_size} is no multiple of the group of {self.group}"
+        return Unquantized().rejects(layer, caps)
+
+    def params(self, layer: LinearSpec) -> Mapping[str, ParamSpec]:
+        return Unquantized().params(layer)
+
+    def encode(self, params: dict[str, Tensor], layer: LinearSpec) -> Encoded:
+        weight = params.pop("weight")
+        group = self.group or layer.in_size
+        data = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+        scale = torch.empty(layer.out_size, layer.in_size // group, device=weight.device)
+        step = max(1, _PANEL_NUMBERS // layer.in_size)
+        for panel in zip(weight.split(step), data.split(step), scale.split(step), strict=True):
+            _encode(*panel)
+        if not scale.isfinite().all():
+            raise ValueError(f"{layer.name}: weights that are infinite or no numbers cannot be written as int8")
+        encoding = Encoding("int", 8, group=self.group, scale="float32")
+        return Encoded(encoding, data, params.pop("bias", None), scale, dtype=layer.dtype)
+
+    def covers(self, name: str) -> bool:
+        return not is_vocabulary(name)
+
+
+@dataclass(frozen=True)
+class GroupedInt8(Int8):
+    """Symmetric int8, a float32 scale for each 128 inputs of a row."""
+
+    name: ClassVar[str] = "int8-g128"
+    group: ClassVar[int | None] = 128
+
+
+def _encode(weight: Tensor, data: Tensor, scale: Tensor) -> None:
+    """Fill data `[rows, in]` and scale `[rows, groups]`."""
+    grouped = weight.float().unflatten(1, (scale.shape[1], -1))
+    torch.div(grouped.abs().amax(-1), _LARGEST, out=scale)
+    steps = scale.masked_fill(scale == 0, 1)  # a group of zeros
+    data.copy_((grouped / steps[..., None]).round_().clamp_(-_LARGEST, _LARGEST).flatten(1))
