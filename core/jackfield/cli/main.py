@@ -18,6 +18,7 @@ COMMANDS = {
     "complete": "Continue one prompt, in this process or on a server.",
     "platforms": "List the installed plugins and whether their devices can be used.",
     "doctor": "Tell what a bug report needs: versions, plugins with tracebacks, memory, backends.",
+    "conformance": "Check that a platform does what the SDK asks of it.",
     "bench": "Measure the engine.",
 }
 
