@@ -32,5 +32,6 @@ def command(
 
 def _file(module: str) -> str:
     spec = find_spec(module)
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     return spec.origin

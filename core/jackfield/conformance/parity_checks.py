@@ -43,12 +43,12 @@ def check_tokens_of_preempted_sequences(float32_subject: Subject, seed: int, tmp
     """So few blocks that sequences are preempted and computed again."""
     backend = next(one for one in float32_subject.backends if one.rejects(NEED) is None)
     size = backend.block_sizes[0]
-    prompts = _prompts(seed, [size + 4] * 4)  # two blocks each, three at the end, and nine in all
+    prompts = _prompts(seed, [1, 3, 5, 7, 9])  # a block each, three at the end, and nine in all
     memory = 10 * SIZES.layers * backend.block_bytes(NEED.kv, size)
     options = {"kv_cache_memory": memory, "max_model_len": 3 * size, "enable_prefix_caching": False}
     engine = _engine(float32_subject, seed, tmp_path, **options)
     free = engine.stats().num_free_blocks
-    answers = _answers(engine, prompts, size + 4)
+    answers = _answers(engine, prompts, 2 * size + 1)
     _compare(seed, prompts, answers)
     stats = engine.stats()
     expect(stats.num_preemptions > 0, f"no sequence was preempted with {stats.num_total_blocks} blocks")

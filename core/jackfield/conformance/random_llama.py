@@ -31,7 +31,9 @@ class Sizes(msgspec.Struct, frozen=True):
 
 
 SIZES = Sizes()
-NEED = AttentionNeed(Paged(SIZES.kv_heads, SIZES.head_dim, SIZES.head_dim, "float32"), SIZES.heads, SIZES.head_dim**-0.5)
+NEED = AttentionNeed(
+    Paged(SIZES.kv_heads, SIZES.head_dim, SIZES.head_dim, "float32"), SIZES.heads, SIZES.head_dim**-0.5
+)
 
 
 def random_weights(seed: int) -> dict[str, Tensor]:
@@ -39,7 +41,8 @@ def random_weights(seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
 
     def matrix(rows: int, columns: int, gain: float = 1.5) -> Tensor:
-        return torch.randn(rows, columns, generator=generator) * gain * columns**-0.5
+        made: Tensor = torch.randn(rows, columns, generator=generator) * gain * columns**-0.5
+        return made
 
     def norm() -> Tensor:
         return 1 + 0.1 * torch.randn(SIZES.hidden, generator=generator)
@@ -95,7 +98,8 @@ def logits(weights: dict[str, Tensor], tokens: list[int]) -> Tensor:
         part = {name.removeprefix(f"model.layers.{layer}."): weight for name, weight in wide.items()}
         hidden = hidden + _attend(part, oracle.rms_norm(hidden, part["input_layernorm.weight"], _EPS))
         hidden = hidden + _mlp(part, oracle.rms_norm(hidden, part["post_attention_layernorm.weight"], _EPS))
-    return oracle.rms_norm(hidden, wide["model.norm.weight"], _EPS) @ wide["lm_head.weight"].T
+    normed = oracle.rms_norm(hidden, wide["model.norm.weight"], _EPS)
+    return normed @ wide["lm_head.weight"].T
 
 
 def _attend(part: dict[str, Tensor], x: Tensor) -> Tensor:

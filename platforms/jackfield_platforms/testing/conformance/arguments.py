@@ -7,6 +7,7 @@ from typing import Any
 
 from jackfield_platforms.testing.conformance import (
     attention_cases,
+    bucket_checks,
     graph_checks,
     linear_checks,
     ops_checks,
@@ -47,5 +48,7 @@ ARGUMENTS: Mapping[str, Cases] = {
     "gathered": linear_checks.gathered,
     "program": graph_checks.program,
     "capturing": graph_checks.capturing,
+    "planned": bucket_checks.planned,
+    "saved": bucket_checks.saved,
     "probe_module": probe_checks.probe_module,
 }

@@ -1,4 +1,4 @@
-"""What attention is checked with: every backend, what layers may ask of it, dtypes that the platform lists, block sizes.
+"""What attention is checked with: every backend, what layers may ask of it, the platform's dtypes, block sizes.
 
 A need that a backend rejects is left out: the core would ask the next backend, or say why none can serve.
 """
@@ -77,7 +77,7 @@ def dtype_pairs(subject: Subject) -> list[tuple[str, str]]:
 
 
 def block_sizes(backend: type[AttentionBackend[Any]]) -> tuple[int, ...]:
-    """The smallest, the preferred one, and the smallest that is no power of two, as far as they differ and are small."""
+    """The smallest, the preferred one, and the smallest that is no power of two, as far as they are small."""
     smallest, preferred = min(backend.block_sizes), backend.block_sizes[0]
     odd = min((size for size in backend.block_sizes if size & (size - 1)), default=smallest)
     return tuple(dict.fromkeys(size for size in (smallest, preferred, odd) if size <= max(_MOST_BLOCK, smallest)))
@@ -96,7 +96,5 @@ def a_need(
 ) -> AttentionNeed:
     """A need with `heads` (query, kv) of `dim`; `k_dim` and `v_dim` are factors."""
     k_dim, v_dim = int(dim * changes.pop("k_dim", 1)), int(dim * changes.pop("v_dim", 1))
-    kv = (
-        Paged(heads[1], k_dim, v_dim, cached) if window is None else Windowed(heads[1], k_dim, v_dim, cached, window)
-    )
+    kv = Paged(heads[1], k_dim, v_dim, cached) if window is None else Windowed(heads[1], k_dim, v_dim, cached, window)
     return AttentionNeed(kv, heads[0], _SCALE * (16 / dim) ** 0.5, query_dtype=query, **changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from uuid import uuid4
 
 import msgspec
 import torch
@@ -65,7 +66,7 @@ class GraphCase(msgspec.Struct, frozen=True, eq=False):
     def capture(self, runner: GraphRunner, rows: int, seed: int) -> tuple[ProgramKey, Buffers]:
         """Capture the program over buffers of its own; every capture has a key of its own."""
         buffers = Buffers.draw(rows, seed, self.subject.platform.device())
-        key = ProgramKey(self.program, Bucket("decode", rows, rows), variant=f"conformance {id(buffers)}")
+        key = ProgramKey(self.program, Bucket("decode", rows, rows), variant=uuid4().hex)
         taken = runner.capture(key, _PROGRAMS[self.program], (buffers,))
         expect(taken >= 0, f"capture says that it took {taken} bytes")
         return key, buffers

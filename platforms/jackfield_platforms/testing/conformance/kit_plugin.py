@@ -51,5 +51,6 @@ class KitPlugin:
             self._keep(report.nodeid, "passed", report.duration, "")
 
     def _keep(self, node: str, outcome: Outcome, seconds: float, message: str) -> None:
-        file, _, check = node.partition("::")
-        self._results.append(CheckResult(f"{file.rpartition('/')[2]}::{check}", outcome, seconds, message))
+        file, separator, check = node.partition("::")
+        name = f"{file.rpartition('/')[2]}{separator}{check}"
+        self._results.append(CheckResult(name, outcome, seconds, message))

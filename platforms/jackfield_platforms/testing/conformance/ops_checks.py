@@ -12,7 +12,7 @@ from torch import Tensor
 from jackfield_platforms import reference
 from jackfield_platforms.communicator import Communicator
 from jackfield_platforms.linear import torch_dtype
-from jackfield_platforms.ops import Impl, OpSpec, OpTable
+from jackfield_platforms.ops import Impl, OpSpec
 from jackfield_platforms.testing.conformance import oracle
 from jackfield_platforms.testing.conformance.attention_checks import rope_table
 from jackfield_platforms.testing.conformance.mismatch import compare, expect
@@ -43,6 +43,11 @@ class OpCase(msgspec.Struct, frozen=True, eq=False):
         wide = torch.full((2 * x.shape[0], *x.shape[1:-1], x.shape[-1] + 6), float("nan"), dtype=x.dtype)
         view = wide.to(self.subject.platform.device())[::2, ..., 4 : x.shape[-1] + 4]
         return view.copy_(x)
+
+    def compare(self, got: Tensor, wanted: Tensor, allowed: float | Tensor, what: str) -> None:
+        """`compare`, and the dtype."""
+        expect(got.dtype == torch_dtype(self.dtype), f"{what}: wanted {self.dtype}; found {got.dtype}")
+        compare(got, wanted, allowed, what)
 
     def allowed(self, wanted: Tensor, largest: float = 1.0) -> Tensor:
         """The error that each element may have; below the smallest normal number, 16-bit and float32 go to steps."""
@@ -78,14 +83,6 @@ def rotary(subject: Subject) -> Iterator[tuple[str, OpCase]]:
     return _cases(subject, "rotary")
 
 
-def check_the_table_is_one_of_ops(subject: Subject) -> None:
-    """`ops()` gives an OpTable of Impls."""
-    table = subject.platform.ops()
-    expect(isinstance(table, OpTable), f"wanted an OpTable from ops(); found {table!r}")
-    strangers = [impl for op in OpTable.__struct_fields__ for impl in getattr(table, op) if not isinstance(impl, Impl)]
-    expect(not strangers, f"wanted Impl objects in the table; found {strangers}")
-
-
 @torch.inference_mode()
 def check_rms_norm(rms_norm: OpCase, seed: int) -> None:
     """Large and tiny numbers, and a row of zeros, which only eps keeps finite."""
@@ -95,7 +92,7 @@ def check_rms_norm(rms_norm: OpCase, seed: int) -> None:
         x[-1] = 0 if rows > 1 else x[-1]
         wanted = oracle.rms_norm(x.double(), weight.double(), _EPS)
         got = case.impl.fn(case.put(x), weight.to(_device(case)), _EPS)
-        compare(got, wanted, case.allowed(wanted), f"rms_norm of [{rows}, {width}] * {scale:g}")
+        case.compare(got, wanted, case.allowed(wanted), f"rms_norm of [{rows}, {width}] * {scale:g}")
 
 
 @torch.inference_mode()
@@ -109,10 +106,10 @@ def check_reduce_add_rms_norm(reduce_add_rms_norm: OpCase, seed: int) -> None:
         total = partial.double() + residual.double()
         normed, new = _reduced(case, (partial, residual, weight), comm)
         what = f"reduce_add_rms_norm of [{rows}, {width}] * {scale:g}"
-        compare(new, total, case.allowed(total), f"the residual of {what}")
+        case.compare(new, total, case.allowed(total), f"the residual of {what}")
         # the sum may be rounded to the dtype before it is normed
         wanted = oracle.rms_norm(total, weight.double(), _EPS)
-        compare(normed, wanted, 1.5 * case.allowed(wanted), what)
+        case.compare(normed, wanted, 1.5 * case.allowed(wanted), what)
 
 
 def _reduced(case: OpCase, tensors: tuple[Tensor, Tensor, Tensor], comm: Communicator) -> tuple[Tensor, Tensor]:
@@ -130,7 +127,7 @@ def check_silu_mul(silu_mul: OpCase, seed: int) -> None:
         x = silu_mul.draw((rows, width), seed, 6.0)
         wanted = oracle.silu_mul(x.double())
         got = silu_mul.impl.fn(silu_mul.put(x))
-        compare(got, wanted, silu_mul.allowed(wanted, float(x.abs().max())), f"silu_mul of [{rows}, {width}]")
+        silu_mul.compare(got, wanted, silu_mul.allowed(wanted, float(x.abs().max())), f"silu_mul of [{rows}, {width}]")
 
 
 @torch.inference_mode()
@@ -149,7 +146,7 @@ def check_rotary(rotary: OpCase, seed: int) -> None:
             what = f"{name} {tuple(x.shape)}, {rotary_dim} rotated, {'interleaved' if interleaved else 'in halves'}"
             # sines are rounded to the dtype, products and their sum too: 1.5 eps of numbers up to sqrt(2) * the largest
             wanted = oracle.rotate(x.double(), table, positions, interleaved)
-            compare(got, wanted, 2.5 * eps * float(x.abs().max()), what)
+            rotary.compare(got, wanted, 2.5 * eps * float(x.abs().max()), what)
             expect(torch.equal(kept.cpu(), x), f"rotary changed its input {name} in place")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -81,8 +82,7 @@ def check_one_plan_serves_fifty_layouts(bucketed: AttentionCase, seed: int) -> N
         bucket = _roomiest(scene, phase)
         if bucket is None:
             continue
-        plan = scene.backend.blank(bucket)
-        scene._plans[bucket] = plan
+        plan = scene.plan_of(bucket)
         blank = _description(plan)
         for number in range(_LAYOUTS):
             launch = scene.launch(_random_rows(scene, bucket), bucket)
@@ -101,7 +101,7 @@ def check_captured_attention_follows_its_plan(captured: AttentionCase, seed: int
     assert bucket is not None
     first = scene.launch(_random_rows(scene, bucket), bucket)
     plan, inputs = scene.planned(first), tuple(x.clone() for x in first.inputs)
-    key, buffers = ProgramKey(f"attention {seed} {id(scene)}", bucket), (*inputs, scene.layer.cache, plan)
+    key, buffers = ProgramKey("conformance", bucket, variant=uuid4().hex), (*inputs, scene.layer.cache, plan)
 
     def program(q: Tensor, k: Tensor, v: Tensor, cache: Any, plan: Any) -> Tensor:
         return scene.backend.run(q, k, v, scene.layer, plan)

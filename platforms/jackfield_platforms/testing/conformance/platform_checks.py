@@ -7,6 +7,7 @@ from torch import Tensor
 
 from jackfield_platforms.capabilities import Capabilities
 from jackfield_platforms.linear import torch_dtype
+from jackfield_platforms.ops import Impl, OpTable
 from jackfield_platforms.platform import ServingSpec
 from jackfield_platforms.testing.conformance.mismatch import compare, expect
 from jackfield_platforms.testing.conformance.subject import Subject
@@ -41,9 +42,17 @@ def check_the_platform_says_what_it_is(subject: Subject) -> None:
     expect(sentences, f"wanted a list of sentences from check(); found {objections!r}")
 
 
+def check_the_table_is_one_of_ops(subject: Subject) -> None:
+    """`ops()` gives an OpTable of Impls."""
+    table = subject.platform.ops()
+    expect(isinstance(table, OpTable), f"wanted an OpTable from ops(); found {table!r}")
+    strangers = [impl for op in OpTable.__struct_fields__ for impl in getattr(table, op) if not isinstance(impl, Impl)]
+    expect(not strangers, f"wanted Impl objects in the table; found {strangers}")
+
+
 @torch.inference_mode()
 def check_fetched_values_survive_an_overwrite(subject: Subject, seed: int) -> None:
-    """The device goes on and reuses the tensor; what was fetched is what it held, in order, whatever is waited first."""
+    """The device goes on and reuses the tensor; what was fetched is what it held, in whatever order one waits."""
     device, sources, waits = subject.platform.device(), [], []
     for part in range(4):
         source = _numbers(seed + part)

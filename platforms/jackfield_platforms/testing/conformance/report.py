@@ -42,7 +42,7 @@ class Report(msgspec.Struct, frozen=True):
     def failed_checks(self) -> set[str]:
         """Names of the check functions that failed, cases aside."""
         failed = (result.check for result in self.results if result.outcome == "failed")
-        return {check.rpartition("::")[2].partition("[")[0] for check in failed}
+        return {check.partition("[")[0].rpartition("::")[2] for check in failed}
 
     def to_json(self) -> bytes:
         """The report with its counts."""

@@ -53,18 +53,18 @@ def check(subject: Subject, options: KitOptions) -> Report:
     plugin = KitPlugin(subject, options.seeds)
     status = _pytest().main(_arguments(options), plugins=[plugin])
     if status in (_INTERRUPTED, _INTERNAL_ERROR, _USAGE_ERROR) and not plugin.report.count("failed"):
-        raise ConformanceError(f"Wanted to run the checks; pytest ended with status {int(status)}, see its output above.")
+        raise ConformanceError(f"Wanted to run the checks; pytest ended with status {int(status)}, see above.")
     return plugin.report
 
 
 def _arguments(options: KitOptions) -> list[str]:
     """The kit's own settings: no configuration, conftest or cache of the folder that it is started in plays a part."""
     settings = ["-c", str(_FOLDER / "pytest.ini"), "--rootdir", str(_FOLDER), "--noconftest", "--assert=plain"]
-    without = ["-p", "no:cacheprovider", "-p", "no:faulthandler"]
+    going_on = ["--continue-on-collection-errors", "-p", "no:cacheprovider", "-p", "no:faulthandler"]
     chosen = ["-k", options.match] if options.match else []
     junit = [] if options.junit is None else [f"--junitxml={options.junit}"]
     files = [*map(str, sorted(_FOLDER.glob("*_checks.py"))), *options.modules]
-    return ["-q", "--no-header", "--tb=short", *settings, *without, *chosen, *junit, *files]
+    return ["-q", "--no-header", "--tb=short", *settings, *going_on, *chosen, *junit, *files]
 
 
 def _pytest() -> ModuleType:

@@ -22,7 +22,7 @@ from jackfield_platforms.linear import torch_dtype
 from jackfield_platforms.ops import OpSpec, resolve
 from jackfield_platforms.testing.conformance import oracle
 from jackfield_platforms.testing.conformance.attention_cases import AttentionCase
-from jackfield_platforms.testing.conformance.mismatch import near
+from jackfield_platforms.testing.conformance.mismatch import expect, near
 from jackfield_platforms.testing.conformance.tolerances import tolerance
 
 MAX_ROWS, MAX_TOKENS = 8, 256
@@ -178,9 +178,7 @@ class Scene:
         """What `plan` and `run` are given for the next tokens of `rows`, padded to the bucket."""
         layout = self._layout(rows, bucket)
         like = self.sequences[0]
-        inputs = [
-            x.new_full((bucket.num_tokens, *x.shape[1:]), float("nan")) for x in (like.q, like.k, like.v)
-        ]
+        inputs = [x.new_full((bucket.num_tokens, *x.shape[1:]), float("nan")) for x in (like.q, like.k, like.v)]
         positions = torch.zeros(bucket.num_tokens, dtype=torch.int64)
         for (index, new), start in zip(rows, layout.query_start.tolist(), strict=False):
             sequence = self.sequences[index]
@@ -223,10 +221,15 @@ class Scene:
 
     def planned(self, launch: Launch) -> Any:
         """The bucket's plan, made once, filled for a launch."""
-        if launch.bucket not in self._plans:
-            self._plans[launch.bucket] = self.backend.blank(launch.bucket)
-        self.backend.plan(launch.layout, launch.bucket, self._plans[launch.bucket])
-        return self._plans[launch.bucket]
+        plan = self.plan_of(launch.bucket)
+        self.backend.plan(launch.layout, launch.bucket, plan)
+        return plan
+
+    def plan_of(self, bucket: Bucket) -> Any:
+        """The bucket's plan as it was last filled; a blank one the first time."""
+        if bucket not in self._plans:
+            self._plans[bucket] = self.backend.blank(bucket)
+        return self._plans[bucket]
 
     @torch.inference_mode()
     def run(self, launch: Launch) -> Tensor:
@@ -239,7 +242,8 @@ class Scene:
 
     def check(self, launch: Launch, out: Tensor) -> dict[int, Tensor]:
         """Compare every real token's answer; they are returned by sequence."""
-        host = out.cpu()
+        host, dtype = out.cpu(), launch.inputs[0].dtype
+        expect(host.dtype == dtype, f"wanted answers in {dtype}; found {host.dtype}")
         answers = {}
         for (index, new), start in zip(launch.rows, launch.layout.query_start.tolist(), strict=False):
             length = self.sequences[index].done + new
