@@ -87,8 +87,8 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported(dists):
 
 def test_what_is_optional_is_an_extra_and_imported_by_one_folder(dists):
     for name, folders in OPTIONAL.items():
-        extras = requirement_names(sum(dists[name].project["optional-dependencies"].values(), []))
-        assert set(folders) <= extras
+        extras = dists[name].project["optional-dependencies"].values()
+        assert set(folders) <= requirement_names(one for extra in extras for one in extra)
         for imported, folder in folders.items():
             users = [module for module in dists[name].modules if imported in module.imports]
             assert users

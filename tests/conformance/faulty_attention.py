@@ -179,6 +179,12 @@ class RejectsWithoutAReason(FlatBlockAttention):
         return "" if need.kv.k_dim > 100 else None
 
 
+class FailsWhenAsked(FlatBlockAttention):
+    @classmethod
+    def rejects(cls, need):
+        raise RuntimeError("the driver is gone")
+
+
 class ServesSmallHeadsAlone(FlatBlockAttention):
     @classmethod
     def rejects(cls, need):

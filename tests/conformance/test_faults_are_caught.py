@@ -186,6 +186,12 @@ def test_the_platform_without_a_fault_conforms(plan):
     assert report.conforms
 
 
+def test_a_backend_that_fails_when_it_is_asked_fails_its_families_and_no_other():
+    report = check(fault_platform.subject(backend=attention.FailsWhenAsked), KitOptions(seeds=1))
+    assert {"attention_checks.py", "check_somebody_serves_plain_attention"} <= report.failed_checks()
+    assert "check_rms_norm" in "".join(result.check for result in report.results if result.outcome == "passed")
+
+
 @pytest.mark.parametrize("fault", PROBE_FAULTS)
 def test_a_faulty_probe_is_caught(fault, tmp_path, monkeypatch):
     source, expected = PROBE_FAULTS[fault]
