@@ -17,24 +17,16 @@ def attention(q: Tensor, k: Tensor, v: Tensor, need: AttentionNeed, sinks: Tenso
     q `[queries, query_heads, k_dim]`, k `[keys, kv_heads, k_dim]`, v `[keys, kv_heads, v_dim]`, sinks `[query_heads]`,
     all float64; returns `[queries, query_heads, v_dim]`. Query head h reads kv head h // (query_heads / kv_heads).
     """
-    shared = need.query_heads // need.kv.kv_heads
-    heads = [_one_head(q[:, h], k[:, h // shared], v[:, h // shared], need, _sink(sinks, h)) for h in range(q.shape[1])]
-    return torch.stack(heads, dim=1)
-
-
-def _sink(sinks: Tensor | None, head: int) -> float:
-    """The logit that joins the denominator; -inf adds nothing."""
-    return -math.inf if sinks is None else float(sinks[head])
-
-
-def _one_head(q: Tensor, k: Tensor, v: Tensor, need: AttentionNeed, sink: float) -> Tensor:
-    scores = (q @ k.T) * need.scale
+    own = torch.arange(need.query_heads) // (need.query_heads // need.kv.kv_heads)  # the kv head of each query head
+    q, k, v = q.transpose(0, 1), k[:, own].transpose(0, 1), v[:, own].transpose(0, 1)  # [query_heads, tokens, dim]
+    scores = (q @ k.transpose(1, 2)) * need.scale
     if need.soft_cap is not None:
         scores = need.soft_cap * torch.tanh(scores / need.soft_cap)
-    scores = scores.masked_fill(~sees(len(q), len(k), window(need)), -math.inf)
-    top = scores.amax(dim=1, keepdim=True).clamp(min=sink)
-    weights = torch.exp(scores - top)
-    return (weights @ v) / (weights.sum(dim=1, keepdim=True) + torch.exp(sink - top))
+    scores = scores.masked_fill(~sees(q.shape[1], k.shape[1], window(need)), -math.inf)
+    if sinks is not None:  # one more logit a row, which has no value
+        scores = torch.cat((scores, sinks[:, None, None].expand(-1, q.shape[1], 1)), dim=2)
+    weights = torch.softmax(scores, dim=2)[..., : k.shape[1]]
+    return (weights @ v).transpose(0, 1)
 
 
 def sees(queries: int, keys: int, window: int | None) -> Tensor:

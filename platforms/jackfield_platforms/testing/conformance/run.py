@@ -60,11 +60,12 @@ def check(subject: Subject, options: KitOptions) -> Report:
 def _arguments(options: KitOptions) -> list[str]:
     """The kit's own settings: no configuration, conftest or cache of the folder that it is started in plays a part."""
     settings = ["-c", str(_FOLDER / "pytest.ini"), "--rootdir", str(_FOLDER), "--noconftest", "--assert=plain"]
-    going_on = ["--continue-on-collection-errors", "-p", "no:cacheprovider", "-p", "no:faulthandler"]
+    settings += ["--continue-on-collection-errors"]
+    without = [word for name in ("cacheprovider", "faulthandler", "logging") for word in ("-p", f"no:{name}")]
     chosen = ["-k", options.match] if options.match else []
     junit = [] if options.junit is None else [f"--junitxml={options.junit}"]
     files = [*map(str, sorted(_FOLDER.glob("*_checks.py"))), *options.modules]
-    return ["-q", "--no-header", "--tb=short", *settings, *going_on, *chosen, *junit, *files]
+    return ["-q", "--no-header", "--tb=short", *settings, *without, *chosen, *junit, *files]
 
 
 def _pytest() -> ModuleType:
