@@ -24,9 +24,10 @@ parity: ## tokens compared with Hugging Face generate
 	@ci/install test
 	@.venv/bin/python -m pytest -q -m parity $(ARGS)
 
-conformance: ## what any platform and attention backend must pass
+conformance: ## the kit that any platform and attention backend must pass, on the CPU and on the strict device
 	@ci/install test
-	@ci/test $(wildcard tests/conformance tests/unit/attention tests/unit/cpu tests/unit/platforms) tests/architecture $(ARGS)
+	@.venv/bin/jackfield conformance cpu --model-parity $(ARGS)
+	@.venv/bin/jackfield conformance strict --model-parity $(ARGS)
 
 bench: ## offline throughput of the embedded model, then the host's share of a step
 	@ci/install serve

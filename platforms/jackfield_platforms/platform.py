@@ -80,7 +80,8 @@ class Platform(ABC):
         tensor.
         """
         if tensor.device.type == "cpu":
-            return lambda: tensor
+            copy = tensor.clone()  # the caller may overwrite `tensor` at once
+            return lambda: copy
         host = tensor.to("cpu", non_blocking=True)
         event = torch.Event(tensor.device)
         event.record()

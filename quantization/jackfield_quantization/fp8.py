@@ -65,14 +65,17 @@ class BlockFp8(QuantMethod):
         }
         return {**params, "bias": ParamSpec((layer.out_size,), layer.dtype)} if layer.bias else params
 
+    def encoding(self, layer: LinearSpec) -> Encoding:
+        step = _step(layer, self.block_out)
+        return Encoding("float", 8, group=self.block_in, group_out=step, scale="float32")
+
     def encode(self, params: dict[str, Tensor], layer: LinearSpec) -> Encoded:
         scale, step = params.pop("weight_scale_inv"), _step(layer, self.block_out)
         if not scale.isfinite().all():
             raise ValueError(f"{layer.name}: weight_scale_inv holds infinite numbers, or what are no numbers")
         if step != self.block_out:
             scale = self._finer(scale, layer, step)
-        encoding = Encoding("float", 8, group=self.block_in, group_out=step, scale="float32")
-        return Encoded(encoding, params.pop("weight"), params.pop("bias", None), scale, dtype=layer.dtype)
+        return Encoded(self.encoding(layer), params.pop("weight"), params.pop("bias", None), scale, dtype=layer.dtype)
 
     def covers(self, name: str) -> bool:
         return not is_vocabulary(name) and not is_named(name, self.ignored)

@@ -87,6 +87,10 @@ class Gptq(QuantMethod):
             "bias": ParamSpec((layer.out_size,), layer.dtype, optional=not layer.bias),
         }
 
+    def encoding(self, layer: LinearSpec) -> Encoding:
+        """As the config has it; a layer whose zero points all lie in the middle turns out to have none."""
+        return Encoding("int", self.bits, self.group, scale="float16", zero=True, ordered=self.has_order)
+
     def encode(self, params: dict[str, Tensor], layer: LinearSpec) -> Encoded:
         data = _bytes(params.pop("qweight").t())  # [out, in * bits / 8]
         zero, scale = self._zero(params.pop("qzeros")), params.pop("scales").t().contiguous()

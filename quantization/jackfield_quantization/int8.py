@@ -34,6 +34,9 @@ class Int8(QuantMethod):
     def params(self, layer: LinearSpec) -> Mapping[str, ParamSpec]:
         return Unquantized().params(layer)
 
+    def encoding(self, layer: LinearSpec) -> Encoding:
+        return Encoding("int", 8, group=self.group, scale="float32")
+
     def encode(self, params: dict[str, Tensor], layer: LinearSpec) -> Encoded:
         weight = params.pop("weight")
         group = self.group or layer.in_size
@@ -44,8 +47,7 @@ class Int8(QuantMethod):
             _encode(*panel)
         if not scale.isfinite().all():
             raise ValueError(f"{layer.name}: weights that are infinite or no numbers cannot be written as int8")
-        encoding = Encoding("int", 8, group=self.group, scale="float32")
-        return Encoded(encoding, data, params.pop("bias", None), scale, dtype=layer.dtype)
+        return Encoded(self.encoding(layer), data, params.pop("bias", None), scale, dtype=layer.dtype)
 
     def covers(self, name: str) -> bool:
         return not is_vocabulary(name)

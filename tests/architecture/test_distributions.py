@@ -20,6 +20,9 @@ INDIRECT = {
     },
 }
 
+# imported only when a command needs it, and declared as an extra; by which folder
+OPTIONAL = {"jackfield-platforms": {"pytest": "jackfield_platforms/testing/conformance"}}
+
 
 def requirement_names(requirements):
     return {re.match(r"[A-Za-z0-9._-]+", requirement)[0].replace("_", "-") for requirement in requirements}
@@ -78,8 +81,18 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported(dists):
         )
         declared = requirement_names(dist.project["dependencies"]) - INDIRECT.get(name, set())
         expected = {IMPORTED_AS.get(one, one) for one in declared}
-        assert (name, imported - expected) == (name, set())
+        assert (name, imported - expected) == (name, set(OPTIONAL.get(name, {})))
         assert (name, expected - imported) == (name, set())
+
+
+def test_what_is_optional_is_an_extra_and_imported_by_one_folder(dists):
+    for name, folders in OPTIONAL.items():
+        extras = dists[name].project["optional-dependencies"].values()
+        assert set(folders) <= requirement_names(one for extra in extras for one in extra)
+        for imported, folder in folders.items():
+            users = [module for module in dists[name].modules if imported in module.imports]
+            assert users
+            assert [str(module) for module in users if f"/{folder}/" not in module.path.as_posix()] == []
 
 
 def test_every_device_of_the_design_has_an_extra(dists):

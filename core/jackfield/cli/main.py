@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": "Tell what a bug report needs: versions, plugins with tracebacks, memory, backends.",
     "explain": "Tell which implementation serves each op, attention layer and linear layer of a model, and why.",
     "buckets": "Compare ladders of bucket sizes over the steps of a recorded run.",
+    "conformance": "Check that a platform does what the SDK asks of it.",
     "bench": "Measure the engine.",
 }
 

@@ -1,0 +1,37 @@
+"""`jackfield conformance`: whether a platform, its attention backends and its probe do what the SDK asks of them."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+import click
+
+from jackfield_platforms.testing.conformance.run import DEFAULT_SEEDS, KitOptions
+
+_PARITY = "jackfield.conformance.parity_checks"
+
+
+@click.command("conformance")
+@click.argument("platform")
+@click.option("--seeds", type=click.IntRange(min=1), default=DEFAULT_SEEDS, show_default=True, help="Inputs a check.")
+@click.option("--model-parity", is_flag=True, help="Also compare a whole model's tokens with its float64 definition.")
+@click.option("--json", "json_file", metavar="FILE", help="Write every result there.")
+@click.option("--junit", metavar="FILE", help="Write JUnit's XML there.")
+@click.option("-k", "match", metavar="EXPR", default="", help="Only checks whose names match, as pytest's -k.")
+def command(
+    platform: str, seeds: int, *, model_parity: bool, json_file: str | None, junit: str | None, match: str
+) -> None:
+    """Check an installed platform against the SDK's definitions. Needs pytest (jackfield-platforms[test])."""
+    from jackfield_platforms.testing.conformance.command import run_and_tell
+
+    modules = (_file(_PARITY),) if model_parity else ()
+    options = KitOptions(seeds=seeds, match=match, junit=junit, modules=modules)
+    sys.exit(run_and_tell(platform, options, json_file))
+
+
+def _file(module: str) -> str:
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return spec.origin

@@ -1,0 +1,54 @@
+"""The arguments that a check may take, by name: each is run over every case of each of its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from jackfield_platforms.testing.conformance import (
+    attention_cases,
+    bucket_checks,
+    graph_checks,
+    linear_checks,
+    ops_checks,
+    plan_checks,
+    probe_checks,
+    refusal_checks,
+)
+from jackfield_platforms.testing.conformance.subject import Subject
+
+Cases = Callable[[Subject], Iterable[tuple[str, Any]]]
+
+
+def _subject(subject: Subject) -> Iterable[tuple[str, Any]]:
+    return [(subject.name, subject)]
+
+
+def _float32_subject(subject: Subject) -> Iterable[tuple[str, Any]]:
+    """The platform, if it computes and caches in float32."""
+    caps = subject.platform.capabilities()
+    return _subject(subject) if "float32" in set(caps.dtypes) & set(caps.kv_dtypes) else []
+
+
+ARGUMENTS: Mapping[str, Cases] = {
+    "subject": _subject,
+    "float32_subject": _float32_subject,
+    "attention": attention_cases.attention,
+    "plain_attention": attention_cases.plain_attention,
+    "chunked_attention": attention_cases.chunked_attention,
+    "backend": refusal_checks.backend,
+    "row_padded": plan_checks.row_padded,
+    "bucketed": plan_checks.bucketed,
+    "captured": plan_checks.captured,
+    "rms_norm": ops_checks.rms_norm,
+    "reduce_add_rms_norm": ops_checks.reduce_add_rms_norm,
+    "silu_mul": ops_checks.silu_mul,
+    "rotary": ops_checks.rotary,
+    "linear": linear_checks.linear,
+    "gathered": linear_checks.gathered,
+    "program": graph_checks.program,
+    "capturing": graph_checks.capturing,
+    "planned": bucket_checks.planned,
+    "saved": bucket_checks.saved,
+    "probe_module": probe_checks.probe_module,
+}

@@ -1,0 +1,100 @@
+"""What attention is checked with: every backend, what layers may ask of it, the platform's dtypes, block sizes.
+
+A need that a backend rejects is left out: the core would ask the next backend, or say why none can serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from jackfield_platforms.attention import AttentionBackend, AttentionNeed
+from jackfield_platforms.kv import Paged, Windowed
+from jackfield_platforms.testing.conformance.subject import Subject
+
+_HEAD_DIMS = (16, 64, 128)  # the smallest that the backend takes keeps the kit quick
+_MOST_BLOCK = 64  # tokens: larger blocks only make scenes larger
+_SCALE = 0.3  # not 1 / sqrt(dim), which a backend may take without being asked
+VARIANTS: dict[str, dict[str, Any]] = {  # dims are multiples of the head size
+    "plain": {},
+    "mha": {"heads": (3, 3)},
+    "mqa": {"heads": (4, 1)},
+    "gqa": {"heads": (6, 2)},
+    "unequal_dims": {"k_dim": 1.5, "v_dim": 0.5},
+    "window_1": {"window": 1},
+    "window_8": {"window": 8},
+    "window_21": {"window": 21},
+    "soft_cap": {"soft_cap": 1.5},
+    "sinks": {"sinks": True},
+    "everything": {"heads": (6, 2), "sinks": True, "soft_cap": 2.0, "window": 11, "v_dim": 2},
+}
+_EVERY_BLOCK_SIZE = ("plain", "everything")
+
+
+class AttentionCase(msgspec.Struct, frozen=True, eq=False):
+    """One backend, one need that it accepts, one block size."""
+
+    subject: Subject
+    backend: type[AttentionBackend[Any]]
+    need: AttentionNeed
+    block_size: int
+
+
+def attention(subject: Subject) -> Iterator[tuple[str, AttentionCase]]:
+    """Every variant at the smallest block size, the plainest and the fullest one at two more."""
+    for backend in subject.backends:
+        for query, cached in dtype_pairs(subject):
+            names = VARIANTS if query == cached else _EVERY_BLOCK_SIZE
+            for variant in names:
+                need = accepted(backend, query, cached, VARIANTS[variant])
+                sizes = block_sizes(backend)
+                for size in sizes if variant in _EVERY_BLOCK_SIZE and query == cached else sizes[:1]:
+                    if need is not None:
+                        label = query if query == cached else f"{query}_on_{cached}"
+                        yield f"{backend.name}-{label}-{variant}-{size}", AttentionCase(subject, backend, need, size)
+
+
+def plain_attention(subject: Subject) -> Iterator[tuple[str, AttentionCase]]:
+    """The plainest and the fullest variant alone."""
+    for name, case in attention(subject):
+        if case.need == accepted(case.backend, case.need.query_dtype, case.need.kv.dtype, {}) or "everything" in name:
+            yield name, case
+
+
+def chunked_attention(subject: Subject) -> Iterator[tuple[str, AttentionCase]]:
+    """`plain_attention` where prompts may be split over steps."""
+    return plain_attention(subject) if subject.platform.capabilities().scheduling.chunked else iter(())
+
+
+def dtype_pairs(subject: Subject) -> list[tuple[str, str]]:
+    """(query, cache) dtypes: the same where the platform lists it for both, and each cache dtype with another."""
+    caps = subject.platform.capabilities()
+    same = [(dtype, dtype) for dtype in caps.dtypes if dtype in caps.kv_dtypes]
+    other = ((next((dtype for dtype in caps.dtypes if dtype != cached), None), cached) for cached in caps.kv_dtypes)
+    return [*same, *((query, cached) for query, cached in other if query is not None)]
+
+
+def block_sizes(backend: type[AttentionBackend[Any]]) -> tuple[int, ...]:
+    """The smallest, the preferred one, and the smallest that is no power of two, as far as they are small."""
+    smallest, preferred = min(backend.block_sizes), backend.block_sizes[0]
+    odd = min((size for size in backend.block_sizes if size & (size - 1)), default=smallest)
+    return tuple(dict.fromkeys(size for size in (smallest, preferred, odd) if size <= max(_MOST_BLOCK, smallest)))
+
+
+def accepted(
+    backend: type[AttentionBackend[Any]], query: str, cached: str, changes: dict[str, Any]
+) -> AttentionNeed | None:
+    """The need of the smallest head size that the backend accepts; None when it rejects all."""
+    needs = (a_need(query, cached, dim, **changes) for dim in _HEAD_DIMS)
+    return next((need for need in needs if backend.rejects(need) is None), None)
+
+
+def a_need(
+    query: str, cached: str, dim: int, *, heads: tuple[int, int] = (4, 2), window: int | None = None, **changes: Any
+) -> AttentionNeed:
+    """A need with `heads` (query, kv) of `dim`; `k_dim` and `v_dim` are factors."""
+    k_dim, v_dim = int(dim * changes.pop("k_dim", 1)), int(dim * changes.pop("v_dim", 1))
+    kv = Paged(heads[1], k_dim, v_dim, cached) if window is None else Windowed(heads[1], k_dim, v_dim, cached, window)
+    return AttentionNeed(kv, heads[0], _SCALE * (16 / dim) ** 0.5, query_dtype=query, **changes)

@@ -1,0 +1,66 @@
+"""What is right, in float64 and in the plainest form: one sequence, no blocks, no batch, no tricks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from jackfield_platforms.attention import AttentionNeed
+from jackfield_platforms.kv import Windowed
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, need: AttentionNeed, sinks: Tensor | None = None) -> Tensor:
+    """Causal attention of the last `len(q)` tokens of a sequence to all of its `len(k)` tokens.
+
+    q `[queries, query_heads, k_dim]`, k `[keys, kv_heads, k_dim]`, v `[keys, kv_heads, v_dim]`, sinks `[query_heads]`,
+    all float64; returns `[queries, query_heads, v_dim]`. Query head h reads kv head h // (query_heads / kv_heads).
+    """
+    own = torch.arange(need.query_heads) // (need.query_heads // need.kv.kv_heads)  # the kv head of each query head
+    q, k, v = q.transpose(0, 1), k[:, own].transpose(0, 1), v[:, own].transpose(0, 1)  # [query_heads, tokens, dim]
+    scores = (q @ k.transpose(1, 2)) * need.scale
+    if need.soft_cap is not None:
+        scores = need.soft_cap * torch.tanh(scores / need.soft_cap)
+    scores = scores.masked_fill(~sees(q.shape[1], k.shape[1], window(need)), -math.inf)
+    if sinks is not None:  # one more logit a row, which has no value
+        scores = torch.cat((scores, sinks[:, None, None].expand(-1, q.shape[1], 1)), dim=2)
+    weights = torch.softmax(scores, dim=2)[..., : k.shape[1]]
+    return (weights @ v).transpose(0, 1)
+
+
+def sees(queries: int, keys: int, window: int | None) -> Tensor:
+    """Which key each query sees, bool `[queries, keys]`: itself and what came before it, within the window."""
+    distance = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    return (distance >= 0) & (distance < (keys if window is None else window))
+
+
+def window(need: AttentionNeed) -> int | None:
+    """Tokens that a query sees, itself included; None: all before it."""
+    return need.kv.window if isinstance(need.kv, Windowed) else None
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight, over the last dimension."""
+    return x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps) * weight
+
+
+def silu_mul(gate_up: Tensor) -> Tensor:
+    """gate * sigmoid(gate) * up, gate and up the halves of the last dimension."""
+    gate, up = gate_up.tensor_split(2, dim=-1)
+    return gate * torch.sigmoid(gate) * up
+
+
+def rotate(x: Tensor, table: Tensor, positions: Tensor, interleaved: bool) -> Tensor:
+    """The first `table.shape[1]` elements of each head as complex numbers, turned by the angle of their position.
+
+    x `[tokens, heads, dim]` float64; pairs are neighbours if `interleaved`, otherwise element i and i + rotary_dim / 2.
+    """
+    rotary_dim = table.shape[1]
+    cos, sin = table.double()[positions].tensor_split(2, dim=1)
+    turn = torch.complex(cos, sin)[:, None, :]
+    part, rest = x[..., :rotary_dim], x[..., rotary_dim:]
+    pairs = part.unflatten(-1, (-1, 2)) if interleaved else part.unflatten(-1, (2, -1)).transpose(-1, -2)
+    turned = torch.view_as_real(torch.view_as_complex(pairs.contiguous()) * turn)  # [tokens, heads, pairs, 2]
+    back = turned if interleaved else turned.transpose(-1, -2)
+    return torch.cat((back.flatten(-2), rest), dim=-1)

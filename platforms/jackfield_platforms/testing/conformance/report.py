@@ -1,0 +1,50 @@
+"""What a run found."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Outcome = Literal["passed", "failed", "not offered"]
+
+
+class CheckResult(msgspec.Struct, frozen=True):
+    """One check of one case. `not offered`: the platform has nothing that the check is about."""
+
+    check: str  # as pytest names it: module::check[cases]
+    outcome: Outcome
+    seconds: float = 0.0
+    message: str = ""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """All results of a run, in order."""
+
+    platform: str
+    seeds: int
+    results: tuple[CheckResult, ...]
+
+    def count(self, outcome: Outcome) -> int:
+        """Results of one kind."""
+        return sum(result.outcome == outcome for result in self.results)
+
+    @property
+    def conforms(self) -> bool:
+        """Whether something was checked and nothing failed."""
+        return self.count("passed") > 0 and self.count("failed") == 0
+
+    @property
+    def last_line(self) -> str:
+        """What the commands print at the end."""
+        return f"{self.count('passed')} passed, {self.count('failed')} failed"
+
+    def failed_checks(self) -> set[str]:
+        """Names of the check functions that failed, cases aside."""
+        failed = (result.check for result in self.results if result.outcome == "failed")
+        return {check.partition("[")[0].rpartition("::")[2] for check in failed}
+
+    def to_json(self) -> bytes:
+        """The report with its counts."""
+        counts = {outcome.replace(" ", "_"): self.count(outcome) for outcome in ("passed", "failed", "not offered")}
+        return msgspec.json.format(msgspec.json.encode({**counts, **msgspec.structs.asdict(self)}))
