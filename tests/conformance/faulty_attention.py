@@ -48,7 +48,7 @@ class TakesUsualScale(FlatBlockAttention):
 
 class DropsSinks(FlatBlockAttention):
     def run(self, q, k, v, layer, plan, rope=None):
-        return super().run(q, k, v, replace(layer, sinks=None), plan, rope)
+        return super().run(q, k, v, dataclasses.replace(layer, sinks=None), plan, rope)
 
 
 class MultipliesHiddenValuesByZero(FlatBlockAttention):
