@@ -40,6 +40,13 @@ def test_its_tokens_are_those_of_the_processor(run, gadget, tmp_path):
     assert len(ours.split()) > 10
 
 
+def test_it_passes_conformance(run, gadget, tmp_path):
+    said = run(gadget.parent / "jackfield", "conformance", "gadget", "--seeds", "1", cwd=tmp_path)
+    passed, failed = said.splitlines()[-1].split(", ")
+    assert failed == "0 failed"
+    assert int(passed.removesuffix(" passed")) > 150
+
+
 def test_it_patches_nothing_and_stays_small():
     sources = {path: path.read_text() for path in sorted(TEMPLATE.rglob("*.py"))}
     lines = sum(text.count("\n") for text in sources.values()) + (TEMPLATE / "pyproject.toml").read_text().count("\n")

@@ -18,7 +18,7 @@ BYTES = 2 << 30
 
 
 class EmulatedPlatform(Platform):
-    """Device type `emulated`. From the first program on, a copy to the host outside `fetch` is an error."""
+    """Device type `emulated`. Once a program has run, only `fetch` may copy to the host, until `synchronize`."""
 
     name = "emulated"
     device_type = "emulated"
@@ -38,7 +38,8 @@ class EmulatedPlatform(Platform):
         return Memory(total=memory.limit, free=memory.limit - memory.allocated, limit="emulated")
 
     def synchronize(self, device: torch.device) -> None:
-        """Operations are done when they return."""
+        """Operations are done when they return; until the next program runs, reading costs no wait."""
+        self.torch_device.guarded = False
 
     def fetch(self, tensor: Tensor) -> Callable[[], Tensor]:
         computed = tensor.clone()

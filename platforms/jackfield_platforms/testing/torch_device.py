@@ -67,7 +67,8 @@ class TorchDevice:
         if self.guarded and not self._reading:
             raise HostCopyError(
                 f"{what} reads device {self.name!r} on the host in the middle of a step, which waits for all that was "
-                "launched; keep the value on the device, or read it through Platform.fetch"
+                "launched; keep the value on the device, read it through Platform.fetch, "
+                "or wait for all with Platform.synchronize"
             )
         self.to_host += 1
 

@@ -118,6 +118,8 @@ def test_once_a_program_has_run_only_fetch_may_read(platform, device, read):
     with pytest.raises(HostCopyError, match=r"in the middle of a step.*Platform\.fetch"):
         read(x)
     assert platform.fetch(x)().tolist() == [1.0]
+    platform.synchronize(device)
+    read(x)
 
 
 def test_a_fetch_is_of_the_moment_it_was_asked_for(platform, device):

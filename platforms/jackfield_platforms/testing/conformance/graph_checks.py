@@ -71,6 +71,12 @@ class GraphCase(msgspec.Struct, frozen=True, eq=False):
         expect(taken >= 0, f"capture says that it took {taken} bytes")
         return key, buffers
 
+    def run(self, runner: GraphRunner, key: ProgramKey, buffers: Buffers) -> dict[str, Tensor]:
+        """The program's outputs, when the device is done with them."""
+        outputs: dict[str, Tensor] = runner.run(key, _PROGRAMS[self.program], (buffers,))
+        self.subject.platform.synchronize(buffers.x.device)
+        return outputs
+
 
 def program(subject: Subject) -> Iterator[tuple[str, GraphCase]]:
     """Every program."""
@@ -96,7 +102,7 @@ def _replay(case: GraphCase, runner: GraphRunner, captured: tuple[ProgramKey, Bu
     key, buffers = captured
     fresh = Buffers.draw(len(buffers.x), seed, torch.device("cpu"))
     buffers.take(fresh)
-    got = runner.run(key, _PROGRAMS[case.program], (buffers,))
+    got = case.run(runner, key, buffers)
     wide = Buffers(fresh.x.double(), fresh.weight.double(), fresh.rows, fresh.state.double())
     wanted = _PROGRAMS[case.program](wide)
     expect(got.keys() == wanted.keys(), f"wanted outputs {sorted(wanted)}, found {sorted(got)}")
@@ -112,7 +118,7 @@ def check_two_captures_do_not_disturb_each_other(program: GraphCase, seed: int) 
     small, large = program.capture(runner, 3, seed), program.capture(runner, 7, seed + 1)
     fresh = Buffers.draw(3, seed + 2, torch.device("cpu"))
     small[1].take(fresh)
-    first = runner.run(small[0], _PROGRAMS[program.program], (small[1],))
+    first = program.run(runner, *small)
     before = {name: tensor.cpu().clone() for name, tensor in tensors(first, "output").items()}
     _replay(program, runner, large, seed + 3)
     for name, tensor in tensors(first, "output").items():
@@ -128,6 +134,6 @@ def check_outputs_keep_their_address(capturing: GraphCase, seed: int) -> None:
     places = []
     for replay in range(_REPLAYS):
         buffers.take(Buffers.draw(4, seed + replay, torch.device("cpu")))
-        out = runner.run(key, _PROGRAMS[capturing.program], (buffers,))
+        out = capturing.run(runner, key, buffers)
         places.append({name: tensor.data_ptr() for name, tensor in tensors(out, "output").items()})
     expect(all(place == places[0] for place in places), f"outputs moved from replay to replay: {places}")
