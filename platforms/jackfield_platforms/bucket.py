@@ -86,7 +86,9 @@ class BucketPlan:
         return ()
 
     def sampling_rows(self, num_rows: int) -> int:
-        """At how many rows to compute the logits of `num_rows`, which are one at least."""
+        """At how many rows to compute the logits of `num_rows`, which are one at least and no more than the last of
+        `sampling_sizes`, where there are any.
+        """
         return num_rows
 
 

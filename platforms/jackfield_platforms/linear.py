@@ -124,7 +124,6 @@ class QuantMethod(ABC):
         """Whether the layer of that name in a checkpoint is in this format; the others are plain."""
         return True
 
-    # optional
     def encoding(self, layer: LinearSpec) -> Encoding:
         """How the layer's weight will be written, told before it is there.
 

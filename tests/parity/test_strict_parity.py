@@ -5,6 +5,11 @@ from __future__ import annotations
 import pytest
 from engine_runs import check, engine_for, run
 
+from jackfield_platforms.bucket import Limits
+from jackfield_platforms.buckets.ladder import PowersOfTwo
+from jackfield_platforms.buckets.phase_rule import PhaseRule
+from jackfield_platforms.buckets.static_plan import StaticBuckets
+
 pytestmark = pytest.mark.parity
 
 SETTINGS = {
@@ -21,11 +26,28 @@ def test_tokens_equal_and_nothing_is_captured_after_the_warm_up(small, setting):
     engine = engine_for(small, platform="strict", **options)
     check(small, run(engine, small))
     runner = engine._executor
+    assert f"buckets    {runner.num_planned} sizes captured" in engine.startup_text
     assert runner.num_late_captures == 0
     assert runner.usage.misses == 0
     if "kv_cache_memory" in setting:
         assert engine.stats().num_preemptions > 0
     print(f"{small.name}: {runner.num_planned} captures, {runner.usage.waste:.1%} of tokens padding")
+
+
+def test_launches_of_two_rows_serve_eight_sequences(small, tmp_path):
+    limits = Limits(max_rows=2, max_tokens=64, max_model_len=680, block_size=16)
+    blocks = PowersOfTwo(low=8)
+    rules = (
+        PhaseRule(phase="decode", rows=PowersOfTwo(), blocks=blocks),
+        PhaseRule(phase="mixed", tokens=PowersOfTwo(low=16), blocks=blocks),
+    )
+    path = tmp_path / "plan.json"
+    path.write_bytes(StaticBuckets.of_rules(rules, limits).to_json())
+    sizes = {"max_num_batched_tokens": 64, "max_num_seqs": 8, "max_model_len": 680, "target_step_seconds": 0}
+    engine = engine_for(small, platform="strict", forbid_compile=True, buckets=str(path), **sizes)
+    check(small, run(engine, small))
+    assert engine.stats().num_late_captures == 0
+    assert max(count.real_tokens / count.launches for count in engine.stats().buckets) > 2
 
 
 def test_every_program_compiles_as_one_graph_and_gives_the_same_tokens(small):

@@ -20,7 +20,7 @@ from jackfield.engine.step import Executor
 from jackfield.runner.attention_groups import make_groups
 from jackfield.runner.model_runner import ModelRunner
 from jackfield.sampling_params import SamplingParams
-from jackfield_platforms.bucket import Limits
+from jackfield_platforms.bucket import BucketPlan, Limits
 from jackfield_platforms.loading import load
 from jackfield_platforms.selection import find
 
@@ -121,4 +121,5 @@ def _null_runner(num_seqs: int, blocks: int) -> ModelRunner:
     model = null_model(platform, _MAX_LEN)
     backends = plugins.attention_backends(platform)
     groups = make_groups(model.attention_needs(), backends, 16, device=model.build.device, ops=model.build.ops)
-    return ModelRunner(model, platform, groups, [blocks], Limits(num_seqs, max(num_seqs, 8192), _MAX_LEN))
+    limits = Limits(num_seqs, max(num_seqs, 8192), _MAX_LEN)
+    return ModelRunner(model, platform, groups, [blocks], limits, buckets=BucketPlan())

@@ -18,7 +18,7 @@ from jackfield.engine.kv_sizing import KVSize, size_kv_cache
 from jackfield.engine.model_info import ModelInfo
 from jackfield.engine.scheduler import Scheduler
 from jackfield.engine.scheduler_config import KVGroup, SchedulerConfig
-from jackfield.engine.startup import startup_text
+from jackfield.engine.startup import captures_text, startup_text
 from jackfield.engine.warm_up import bucket_plan, warm_up
 from jackfield.engine.weight_formats import format_by_layer
 from jackfield.loader.dummy import dummy_model
@@ -86,12 +86,15 @@ def assemble(found: Found, options: EngineOptions, *, progress: bool) -> Engine:
         model, platform, groups, size.num_blocks, limits, buckets=bucket_plan(config, platform, limits)
     )
     warm_up(runner, shown=progress)
+    text = startup_text(found, platform, config, groups, size, memory)
+    if runner.num_planned:
+        text += captures_text(runner.num_planned, runner.captured_bytes)
     return Engine(
         Scheduler(_scheduler_config(config, platform, groups, size)),
         runner,
         _model_info(options, config, size),
         depth=platform.capabilities().scheduling.max_in_flight if config.overlap else 1,
-        startup_text=startup_text(found, platform, config, groups, size, memory),
+        startup_text=text,
     )
 
 

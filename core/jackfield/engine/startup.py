@@ -39,6 +39,11 @@ def startup_text(
     return "\n".join(lines)
 
 
+def captures_text(num_captures: int, num_bytes: int) -> str:
+    """What was captured before the first request, as one more line."""
+    return f"\nbuckets    {num_captures:,} sizes captured, {num_bytes / 2**20:,.1f} MiB"
+
+
 def _attention(group: AttentionGroup) -> str:
     backend = group.backend
     where = f"{len(group.layers)} layers" + (f" with a window of {group.window}" if group.window else "")

@@ -13,6 +13,8 @@ from torch import Tensor
 INDEX = "model.safetensors.index.json"
 _CHUNK_BYTES = 64 * 2**20
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+PLAIN = ("float32", "bfloat16", "float16")
+"""torch names of the floats that weights are used in."""
 _DTYPES = {
     **_FLOATS,
     **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},

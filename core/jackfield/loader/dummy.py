@@ -8,6 +8,7 @@ from torch import Tensor
 from jackfield.config.json_fields import ConfigError
 from jackfield.config.model_config import ModelConfig
 from jackfield.layers.packable import Packable
+from jackfield.loader.checkpoint import PLAIN
 from jackfield.loader.load import empty_model, packables
 from jackfield.models.interface import Build, Model
 from jackfield.models.registry import ModelRegistry
@@ -15,7 +16,6 @@ from jackfield_platforms.linear import ParamSpec, torch_dtype
 
 _CHUNK = 2**24  # numbers made at a time, in float32
 _BIAS_STD = 0.02
-_PLAIN = ("float32", "bfloat16", "float16")
 
 
 def dummy_model(config: ModelConfig, build: Build, *, seed: int = 0, registry: ModelRegistry | None = None) -> Model:
@@ -34,7 +34,7 @@ def dummy_model(config: ModelConfig, build: Build, *, seed: int = 0, registry: M
 def _check(modules: list[Packable]) -> None:
     for module in modules:
         for name, spec in module.params().items():
-            if spec.dtype not in _PLAIN:
+            if spec.dtype not in PLAIN:
                 raise ConfigError(
                     f"load_format='dummy' makes plain weights; {module.name}.{name} is {spec.dtype}, as the config's "
                     "quantization_config wants it. Remove that field; the option quantization converts plain weights"

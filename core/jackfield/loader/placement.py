@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from jackfield.layers.packable import Packable
-from jackfield.loader.checkpoint import Checkpoint, LoadError, listed
+from jackfield.loader.checkpoint import PLAIN, Checkpoint, LoadError, listed
 from jackfield_platforms.linear import ParamSpec, torch_dtype
 
-_PLAIN = ("float32", "bfloat16", "float16")
 # Computed here from the config, and stored by old checkpoints all the same
 _IGNORED = re.compile(r"(.*\.)?rotary_emb\.(inv_freq|cos_cached|sin_cached)")
 
@@ -101,5 +100,5 @@ def _misfits(name: str, target: Target, checkpoint: Checkpoint) -> Iterator[str]
     if stored.shape != target.shape:
         yield f"{name}: wanted shape {list(target.shape)}, found {list(stored.shape)} in {stored.file.name}"
     if not stored.converts_to(torch_dtype(target.dtype)):
-        wanted = "plain floats" if target.dtype in _PLAIN else target.dtype
+        wanted = "plain floats" if target.dtype in PLAIN else target.dtype
         yield f"{name}: wanted {wanted}, found {stored.dtype} in {stored.file.name}"

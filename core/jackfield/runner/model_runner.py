@@ -46,7 +46,7 @@ class ModelRunner:
         num_blocks: Sequence[int],
         limits: Limits,
         *,
-        buckets: BucketPlan | None = None,
+        buckets: BucketPlan,
     ) -> None:
         caps, config = platform.capabilities(), model.build.config
         self._platform, self._device = platform, model.build.device
@@ -54,7 +54,7 @@ class ModelRunner:
         self._tables = [
             np.zeros((limits.max_rows, -(-limits.max_model_len // size)), np.int32) for size in self._block_sizes
         ]
-        self._buckets = platform.buckets(limits) if buckets is None else buckets
+        self._buckets = buckets
         self._programs = Programs(model, groups, PagedAttention(groups, num_blocks), platform.graph_runner())
         self._vocab = config.vocab_size
         self._max_tokens, self._pinned = limits.max_tokens, caps.pinned_memory
@@ -69,6 +69,11 @@ class ModelRunner:
     def num_planned(self) -> int:
         """Captures that `warm_up` makes."""
         return len(self._buckets.buckets()) + len(self._buckets.sampling_sizes())
+
+    @property
+    def captured_bytes(self) -> int:
+        """What all captures took, as the platform says."""
+        return self._programs.captured_bytes
 
     @torch.inference_mode()
     def warm_up(self, advance: Callable[[str], None] = lambda what: None) -> None:
@@ -144,11 +149,14 @@ class ModelRunner:
     def _logits(self, rows: Tensor) -> Tensor:
         if not len(rows):
             return rows.new_zeros(0, self._vocab)
-        size = self._buckets.sampling_rows(len(rows))
-        if self._buckets.sampling_sizes() and not self._programs.captured_logits(size):
-            self.num_late_captures += 1
-            self._programs.capture_logits(rows.new_zeros(size, rows.shape[-1]))
-        return self._programs.logits(rows, size)
+        sizes = self._buckets.sampling_sizes()
+        if not sizes or len(rows) <= sizes[-1]:
+            return self._programs.logits(rows, self._buckets.sampling_rows(len(rows)))
+        # more rows than any one launch holds: each part is copied out before the next one of its size runs
+        parts = rows.split(sizes[-1])
+        return torch.cat(
+            [self._programs.logits(part, self._buckets.sampling_rows(len(part))).clone() for part in parts]
+        )
 
     def _inputs(self, filled: Filled) -> LaunchInputs:
         return LaunchInputs(self._tokens(filled), self._put(filled.positions), filled.layouts)

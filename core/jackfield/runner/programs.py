@@ -43,18 +43,9 @@ class Programs:
         self._rows: dict[int, Tensor] = {}  # rows for logits, by how many
         self.captured_bytes = 0
 
-    @property
-    def num_captured(self) -> int:
-        """Buckets that were captured, those of the logits included."""
-        return len(self._captured) + len(self._rows)
-
     def is_captured(self, bucket: Bucket) -> bool:
         """Whether `hidden` replays this bucket."""
         return bucket in self._captured
-
-    def captured_logits(self, size: int) -> bool:
-        """Whether `logits` replays this size."""
-        return size in self._rows
 
     def capture(self, bucket: Bucket, inputs: LaunchInputs) -> Tensor:
         """Make the bucket's buffers and capture its programs over them, filled with `inputs`; their hidden states."""

@@ -75,8 +75,7 @@ class StepBuffers:
         """Buckets may be larger than any step: rounded up, or padded inside rows."""
         if bucket.num_tokens > self._max_tokens:
             self._reserve_tokens(bucket.num_tokens)
-        blocks = max(bucket.max_blocks, *self._widths)
-        if bucket.num_rows > self._max_rows or blocks > min(self._widths):
+        if bucket.num_rows > self._max_rows or bucket.max_blocks > min(self._widths):
             self._widths = [max(width, bucket.max_blocks) for width in self._widths]
             self._reserve_rows(max(bucket.num_rows, self._max_rows))
 

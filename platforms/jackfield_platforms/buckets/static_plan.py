@@ -49,9 +49,8 @@ class StaticBuckets(BucketPlan):
         if not sizes.buckets:
             raise ValueError("a plan of static sizes needs at least one bucket")
         self.sizes = sizes
-        self._tables = {phase: BucketTable(_serving(sizes.buckets, phase), self.cost) for phase in _PHASES}
+        self._take(sizes.buckets)
         self._sampling_sizes = sorted({bucket.num_rows for bucket in sizes.buckets})
-        self._kept: dict[tuple[Phase, Need], Bucket | None] = {}
 
     @classmethod
     def of_rules(
@@ -98,9 +97,7 @@ class StaticBuckets(BucketPlan):
         )
 
     def sampling_rows(self, num_rows: int) -> int:
-        sizes = self._sampling_sizes
-        place = bisect.bisect_left(sizes, num_rows)
-        return sizes[place] if place < len(sizes) else _pow2(num_rows)
+        return self._sampling_sizes[bisect.bisect_left(self._sampling_sizes, num_rows)]
 
     def sampling_sizes(self) -> tuple[int, ...]:
         return tuple(self._sampling_sizes)
@@ -132,6 +129,12 @@ class StaticBuckets(BucketPlan):
         costs = [self.cost(bucket) if bucket is not None else float("inf") for bucket, _ in several]
         return self.cost(one) <= sum(costs)
 
+    def _take(self, buckets: tuple[Bucket, ...]) -> None:
+        """Place into these from now on."""
+        self._held = buckets
+        self._tables = {phase: BucketTable(_serving(buckets, phase), self.cost) for phase in _PHASES}
+        self._kept: dict[tuple[Phase, Need], Bucket | None] = {}
+
     def _find(self, phase: Phase, need: Need) -> Bucket | None:
         key = phase, need
         if key not in self._kept:
@@ -150,6 +153,7 @@ class StaticBuckets(BucketPlan):
         bucket = self._rounded(phase, wanted)
         if self.sizes.on_miss == "compile":
             logger.warning("No planned bucket holds %s of a %s step; compiling %s", wanted, phase, bucket)
+        self._take((*self._held, bucket))  # from now on it is one of them
         return Placement(bucket, rows, captured=True, is_miss=True)
 
     def _rounded(self, phase: Phase, need: Need) -> Bucket:

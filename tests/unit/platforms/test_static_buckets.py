@@ -131,6 +131,15 @@ def test_what_fits_nowhere_gets_a_bucket_of_its_own(rules, policy, captured, cap
     assert one.bucket.num_tokens == (512 if captured else 300)
 
 
+@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
+def test_what_was_made_for_a_miss_is_one_of_the_plan_s_from_then_on(rules, caplog):
+    plan = StaticBuckets.of_rules(rules, LIMITS)
+    (first,), (second,) = plan.place(TOO_LONG), plan.place(TOO_LONG)
+    assert (first.bucket, first.rows) == (second.bucket, second.rows)
+    assert (first.is_miss, second.is_miss) == (True, False)
+    assert len(caplog.records) == 1, "one compile, one warning"
+
+
 def test_a_strict_plan_refuses_what_fits_nowhere_and_says_what_would():
     plan = StaticBuckets.of_rules(SPLIT, LIMITS).strict()
     with pytest.raises(BucketMissError, match=r"num_tokens=300.*longest 128"):
