@@ -12,6 +12,7 @@ from torch import Tensor
 from jackfield.config.model_config import ModelConfig
 from jackfield.layers.packable import Packable
 from jackfield.loader.checkpoint import Checkpoint
+from jackfield.loader.host_heap import heap_trimmer
 from jackfield.loader.placement import Target, place
 from jackfield.loader.progress import Progress
 from jackfield.models.interface import Build, Model
@@ -58,6 +59,7 @@ class Filler:
         self.device = device
         self.missing = Counter(target.module for target in targets)
         self.params: dict[Packable, dict[str, Tensor]] = {}
+        self.trim_heap = heap_trimmer()
 
     def write(self, target: Target, row: int, chunk: Tensor) -> None:
         """Copy rows `row : row + len(chunk)` of a stored tensor to their place."""
@@ -70,6 +72,7 @@ class Filler:
         self.missing[target.module] -= 1
         if self.missing[target.module] == 0:
             target.module.pack(self.params.pop(target.module))
+            self.trim_heap()
 
     def _param(self, target: Target) -> Tensor:
         params = self.params.setdefault(target.module, {})
