@@ -16,6 +16,7 @@ from jackfield_attention.decode_spans import Spans, group_bounds
 from jackfield_attention.slots import Ints
 from jackfield_attention.window import window_of
 from jackfield_platforms.attention import AttentionNeed, Layout
+from jackfield_platforms.kv import Latent
 from jackfield_platforms.linear import torch_dtype
 
 Int32s = npt.NDArray[np.int32]
@@ -47,7 +48,9 @@ class DecodePlan:
 
     tokens: Tensor  # int64 [rows] index of each row's query token
     groups: list[DecodeGroup]
-    values: Tensor  # int32 flat rows of the cached values: row by row, query head by query head, key by key
+    values: (
+        Tensor  # int32 flat rows of the cached values: row by row, query head by query head, key by key; latent: none
+    )
     bags: Tensor  # int32 [rows * query_heads] where each (row, head) starts in `values`
     weights: Tensor  # float32, one for each of `values`
 
@@ -87,7 +90,8 @@ class DecodePlanner:
         most = max((stop - start) * count for (start, stop), count in zip(bounds, blocks, strict=True))
         num_values = sum(scores)
         scratch = self._scratch(num_values, most)
-        values = torch.empty(num_values, dtype=torch.int32, device=self.device)
+        listed = not isinstance(self.need.kv, Latent)  # latent values are among the gathered keys
+        values = torch.empty(num_values if listed else 0, dtype=torch.int32, device=self.device)
         bags = np.empty(rows.size * self.need.query_heads, np.int32)
         tokens = layout.query_start[spans.rows]
         newest = torch.from_numpy(written[tokens].astype(np.int32)).to(self.device)
@@ -95,7 +99,8 @@ class DecodePlanner:
         for (start, stop), count, size in zip(bounds, blocks, scores, strict=True):
             part = slice(start, stop)
             group = self._group(part, spans.block_ids(layout, part, count), spans, scratch, first)
-            self._values(group, newest[part], values, first)
+            if listed:
+                self._values(group, newest[part], values, first)
             heads = slice(start * self.need.query_heads, stop * self.need.query_heads)
             bags[heads] = np.arange(first, first + size, count * self.block_size)
             groups.append(group)

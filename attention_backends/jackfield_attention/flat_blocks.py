@@ -7,13 +7,15 @@ rows, and `run` never looks at a tensor's value.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 import torch
 from torch import Tensor
 
-from jackfield_attention.cache import PagedCache
+from jackfield_attention.cache import Cache, empty_cache
 from jackfield_attention.flat_plan import FlatPlan, FlatSizes, Tiles, flat_arrays
-from jackfield_attention.support import BLOCK_SIZES, unsupported
+from jackfield_attention.support import BLOCK_SIZES, KINDS, unsupported
 from jackfield_attention.window import window_of
 from jackfield_platforms.attention import AttentionBackend, AttentionNeed, LayerKV, Layout, Rope
 from jackfield_platforms.bucket import Bucket
@@ -25,14 +27,16 @@ class FlatBlockAttention(AttentionBackend[FlatPlan]):
     name = "flat-blocks"
     block_sizes = BLOCK_SIZES
     graphs = "any"
+    kinds = KINDS
+    exports = True
     phases = frozenset({"prefill", "decode", "mixed"})
 
     @classmethod
     def rejects(cls, need: AttentionNeed) -> str | None:
         return unsupported(need)
 
-    def allocate(self, num_blocks: int) -> PagedCache:
-        return PagedCache.empty(self.need.kv, num_blocks, self.block_size, self.device)
+    def allocate(self, num_blocks: int) -> Cache:
+        return empty_cache(self.need.kv, num_blocks, self.block_size, self.device)
 
     def blank(self, bucket: Bucket) -> FlatPlan:
         return FlatPlan.blank(FlatSizes.of_bucket(bucket, self.need, self.block_size), self.device)
@@ -48,7 +52,7 @@ class FlatBlockAttention(AttentionBackend[FlatPlan]):
 
     def run(self, q: Tensor, k: Tensor, v: Tensor, layer: LayerKV, plan: FlatPlan, rope: Rope | None = None) -> Tensor:
         q, k = self.rotate(q, k, rope)
-        cache: PagedCache = layer.cache
+        cache: Cache = layer.cache
         cache.write(plan.written, k.to(cache.k.dtype), v.to(cache.v.dtype))
         seen = self._seen(plan)
         scores = self._scores(q, cache.k, plan)
@@ -57,6 +61,9 @@ class FlatBlockAttention(AttentionBackend[FlatPlan]):
         out = sums / torch.where(total == 0, 1, total)[..., None]  # [tiles, kv_heads, tile, group, v_dim]
         out = out.transpose(1, 2).reshape(-1, self.need.query_heads, v.shape[-1])
         return out.index_select(0, plan.token_places).to(q.dtype)
+
+    def token_views(self, cache: Cache) -> Mapping[str, Tensor]:
+        return cache.token_views()
 
     def _seen(self, plan: FlatPlan) -> Tensor:
         """Which key of an entry's block each query of its tile sees, bool [entries, tile, block_size]."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from jackfield_attention.cache import PagedCache, head_rows
+from jackfield_attention.cache import Cache, empty_cache, head_rows
 from jackfield_attention.decode_plan import DecodePlan, DecodePlanner
 from jackfield_attention.paged_decode import run_decode
 from jackfield_attention.paged_prefill import Prefill, PrefillRow, plan_row
 from jackfield_attention.slots import decode_head_rows, is_decode, query_lengths, query_slots
-from jackfield_attention.support import BLOCK_SIZES, unsupported
+from jackfield_attention.support import BLOCK_SIZES, KINDS, unsupported
 from jackfield_platforms.attention import AttentionBackend, AttentionNeed, LayerKV, Layout, Rope
 from jackfield_platforms.bucket import Bucket
+from jackfield_platforms.kv import Latent
 from jackfield_platforms.linear import torch_dtype
 from jackfield_platforms.ops import Ops
 
@@ -35,6 +37,8 @@ class PagedTorchAttention(AttentionBackend[PagedPlan]):
     name = "paged-torch"
     block_sizes = BLOCK_SIZES
     phases = frozenset({"prefill", "decode", "mixed"})
+    kinds = KINDS
+    exports = True
 
     def __init__(self, need: AttentionNeed, block_size: int, *, device: torch.device, ops: Ops) -> None:
         super().__init__(need, block_size, device=device, ops=ops)
@@ -46,11 +50,11 @@ class PagedTorchAttention(AttentionBackend[PagedPlan]):
     def rejects(cls, need: AttentionNeed) -> str | None:
         return unsupported(need)
 
-    def allocate(self, num_blocks: int) -> PagedCache:
+    def allocate(self, num_blocks: int) -> Cache:
         rows = num_blocks * self.need.kv.kv_heads * self.block_size
         if rows >= 1 << 31:
             raise ValueError(f"{num_blocks} blocks hold {rows} rows of one head, too many for int32; use fewer blocks")
-        return PagedCache.empty(self.need.kv, num_blocks, self.block_size, self.device)
+        return empty_cache(self.need.kv, num_blocks, self.block_size, self.device)
 
     def blank(self, bucket: Bucket) -> PagedPlan:
         return PagedPlan()
@@ -72,7 +76,7 @@ class PagedTorchAttention(AttentionBackend[PagedPlan]):
 
     def run(self, q: Tensor, k: Tensor, v: Tensor, layer: LayerKV, plan: PagedPlan, rope: Rope | None = None) -> Tensor:
         q, k = self.rotate(q, k, rope)
-        cache: PagedCache = layer.cache
+        cache: Cache = layer.cache
         k, v = k.to(cache.k.dtype), v.to(cache.v.dtype)
         cache.write(plan.written, k, v)
         out = q.new_zeros(q.shape[0], q.shape[1], v.shape[-1])
@@ -81,6 +85,9 @@ class PagedTorchAttention(AttentionBackend[PagedPlan]):
         self.prefill.run((q, k, v), layer, plan.prefill, out)
         return out
 
+    def token_views(self, cache: Cache) -> Mapping[str, Tensor]:
+        return cache.token_views()
+
 
 def prefill_dtype(need: AttentionNeed, device: torch.device) -> torch.dtype:
     """What prompts are attended in: the cache's dtype where the device multiplies it natively, otherwise float32.
@@ -88,7 +95,7 @@ def prefill_dtype(need: AttentionNeed, device: torch.device) -> torch.dtype:
     A processor without 16-bit matrix instructions emulates them, at best as fast as float32.
     """
     dtype = torch_dtype(need.kv.dtype)
-    if need.query_dtype != need.kv.dtype or need.soft_cap is not None or need.sinks:
+    if need.query_dtype != need.kv.dtype or need.soft_cap is not None or need.sinks or isinstance(need.kv, Latent):
         return torch.float32
     if device.type != "cpu":
         return dtype

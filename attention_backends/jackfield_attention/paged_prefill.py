@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jackfield_attention.cache import PagedCache, head_blocks
+from jackfield_attention.cache import Cache, head_blocks
 from jackfield_attention.dense import visible
 from jackfield_attention.softmax import capped_, weigh
 from jackfield_attention.window import first_key, window_of
 from jackfield_platforms.attention import AttentionNeed, LayerKV, Layout
+from jackfield_platforms.kv import Latent
 
 MAX_QUERIES = 128  # a chunk
 MAX_SCORES = 4 << 20  # elements of a chunk's score matrix over all heads
@@ -67,12 +68,18 @@ class Prefill:
     need: AttentionNeed
     dtype: torch.dtype
 
+    @property
+    def is_latent(self) -> bool:
+        """Whether values are a part of the keys, and all heads share them: then heads are one product, not copies."""
+        return isinstance(self.need.kv, Latent)
+
     def run(self, step: tuple[Tensor, Tensor, Tensor], layer: LayerKV, rows: list[PrefillRow], out: Tensor) -> None:
         """Attend from the step's q, k, v (k and v in the cache's dtype) into out, `[tokens, query_heads, v_dim]`."""
         q, k, v = step
-        cache: PagedCache = layer.cache
+        cache: Cache = layer.cache
         for row in rows:
-            keys, values = self._keys(k, cache.k, row), self._keys(v, cache.v, row)
+            keys = self._keys(k, cache.k, row)
+            values = keys[..., : v.shape[-1]] if self.is_latent else self._keys(v, cache.v, row)
             for chunk in row.chunks:
                 queries = q[chunk.queries].transpose(0, 1).to(self.dtype)  # [query_heads, queries, k_dim]
                 seen = keys[:, chunk.keys], values[:, chunk.keys]
@@ -87,7 +94,7 @@ class Prefill:
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor, sinks: Tensor | None) -> Tensor:
         need = self.need
-        if sinks is None and need.soft_cap is None:
+        if sinks is None and need.soft_cap is None and not self.is_latent:
             batch = q[None], k[None], v[None], seen  # of one
             shared = need.query_heads != need.kv.kv_heads
             return F.scaled_dot_product_attention(*batch, scale=need.scale, enable_gqa=shared)[0]

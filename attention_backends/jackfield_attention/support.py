@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from jackfield_platforms.attention import AttentionNeed
+from jackfield_platforms.kv import Latent, Paged, Windowed
 
 DTYPES = ("float32", "bfloat16", "float16")
+KINDS = (Paged, Windowed, Latent)
 BLOCK_SIZES = (16, *(size for size in range(8, 513, 8) if size != 16))  # tokens; the preferred one first
 
 

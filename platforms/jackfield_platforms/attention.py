@@ -8,7 +8,7 @@ is a dataclass, since torch.compile cannot construct msgspec's structs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from jackfield_platforms.bucket import Bucket, Phase
-from jackfield_platforms.kv import KVSpec
+from jackfield_platforms.kv import KVSpec, Paged, Windowed, numbers_a_token
+from jackfield_platforms.kv_tokens import KVTokens, read_tokens, write_tokens
 from jackfield_platforms.ops import Ops
+from jackfield_platforms.refusal import Refused
 
 Cache = Any  # whatever the backend allocated for one layer
 Plan = TypeVar("Plan")
@@ -86,7 +88,7 @@ class AttentionBackend(ABC, Generic[Plan]):
     @classmethod
     @abstractmethod
     def rejects(cls, need: AttentionNeed) -> str | None:
-        """Why this backend cannot serve `need`, or None."""
+        """Why this backend cannot serve `need`, whose `kv` is one of `kinds`, or None. Who asks calls `objection`."""
 
     @abstractmethod
     def allocate(self, num_blocks: int) -> Cache:
@@ -106,21 +108,65 @@ class AttentionBackend(ABC, Generic[Plan]):
 
         q `[tokens, query_heads, k_dim]`, k `[tokens, kv_heads, k_dim]`, v `[tokens, kv_heads, v_dim]`; returns
         `[tokens, query_heads, v_dim]` in q's dtype. Rows at and past `num_tokens` may hold anything and so may their
-        output.
+        output. Of a `Latent` layer v is the first `rank` numbers of k, a view, and need not be written; such k and q
+        come rotated, and rope is None.
         """
 
     # optional
     graphs: ClassVar[Literal["any", "uniform", "none"]] = "none"
+    kinds: ClassVar[tuple[type, ...]] = (Paged, Windowed)  # of KVSpec that it knows: any other is refused for it
+    exports: ClassVar[bool] = False  # whether tokens can be read from its caches and written into them
 
     def __init__(self, need: AttentionNeed, block_size: int, *, device: torch.device, ops: Ops) -> None:
         self.need, self.block_size, self.device, self.ops = need, block_size, device, ops
 
     @classmethod
+    def objection(cls, need: AttentionNeed) -> str | None:
+        """Why this backend cannot serve `need`, or None; kinds of cache that it was not written for are refused."""
+        if isinstance(need.kv, cls.kinds):
+            return cls.rejects(need)
+        known = ", ".join(kind.__name__ for kind in cls.kinds)
+        return f"{type(need.kv).__name__} caches are unknown to it; it knows {known}"
+
+    @classmethod
     def block_bytes(cls, spec: KVSpec, block_size: int) -> int:
         """Bytes that one block takes in one layer."""
         item: int = getattr(torch, spec.dtype).itemsize
-        return block_size * spec.kv_heads * (spec.k_dim + spec.v_dim) * item
+        return block_size * numbers_a_token(spec) * item
 
     def rotate(self, q: Tensor, k: Tensor, rope: Rope | None) -> tuple[Tensor, Tensor]:
         """q and k after the rotary embedding, for backends that do not fuse it."""
         return (q, k) if rope is None else self.ops.rotary(q, k, rope.table, rope.positions, rope.interleaved)
+
+    # tokens in and out of caches: a backend overrides `token_views`, or where its layout has none, the three after it
+
+    def token_views(self, cache: Cache) -> Mapping[str, Tensor]:
+        """Each of `need.kv.parts` as a view of one layer's cache, `[num_blocks, block_size, heads, dim]`."""
+        raise Refused(f"attention backend {self.name!r} gives no tokens out of its caches and takes none in")
+
+    def export_tokens(self, layers: Sequence[LayerKV], slots: npt.NDArray[np.int64]) -> KVTokens:
+        """The tokens at `slots` (block * block_size + offset), in that order, in canonical form; they stay."""
+        where = divided(slots, self.block_size, self.device)
+        return read_tokens(self.need.kv, [self.token_views(layer.cache) for layer in layers], where)
+
+    def import_tokens(self, layers: Sequence[LayerKV], slots: npt.NDArray[np.int64], tokens: KVTokens) -> None:
+        """Write tokens, which may lie on another device, to as many different slots; nothing else is changed.
+
+        ValueError, before anything is written, when they are of another kind, number or scale.
+        """
+        tokens.check(self.need.kv, len(layers), len(slots))
+        where = divided(slots, self.block_size, self.device)
+        write_tokens(tokens, [self.token_views(layer.cache) for layer in layers], where)
+
+    def copy_blocks(self, layers: Sequence[LayerKV], pairs: npt.NDArray[np.int64]) -> None:
+        """Copy whole blocks, `pairs` `[copies, 2]` of (from, to); all are read before any is written."""
+        sources, targets = torch.from_numpy(pairs.astype(np.int64)).to(self.device).unbind(1)
+        for layer in layers:
+            for view in self.token_views(layer.cache).values():
+                view[targets] = view[sources]
+
+
+def divided(slots: npt.NDArray[np.int64], block_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(block, offset) of each slot, on the device."""
+    blocks, offsets = np.divmod(slots.astype(np.int64), block_size)
+    return torch.from_numpy(blocks).to(device), torch.from_numpy(offsets).to(device)

@@ -10,6 +10,7 @@ from typing import Any
 import fault_platform
 import faulty_attention as attention
 import faulty_parts as parts
+import faulty_transfer as transfer
 import pytest
 
 from jackfield.conformance import parity_checks
@@ -78,6 +79,45 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     ),
     "blocks larger than stated": (
         {"backend": attention.UnderstatesItsBlocks},
+        {"check_a_block_takes_what_block_bytes_says"},
+    ),
+    "exports in reverse": (
+        {"backend": transfer.ExportsInReverse},
+        {"check_exported_tokens_are_what_was_written", "check_copied_blocks_hold_the_same"},
+    ),
+    "reversed both ways": (
+        {"backend": transfer.ReversesBothWays},
+        {"check_exported_tokens_are_what_was_written", "check_copied_blocks_hold_the_same"},
+    ),
+    "k and v swapped": ({"backend": transfer.SwapsKeysAndValues}, {"check_exported_tokens_are_what_was_written"}),
+    "imports one slot further": (
+        {"backend": transfer.ImportsOneSlotFurther},
+        {"check_imported_tokens_answer_as_if_computed"},
+    ),
+    "one slot off both ways": (
+        {"backend": transfer.IsOneSlotOffBothWays},
+        {"check_exported_tokens_are_what_was_written", "check_imported_tokens_answer_as_if_computed"},
+    ),
+    "imports the first layer alone": (
+        {"backend": transfer.ImportsTheFirstLayerAlone},
+        {"check_imported_tokens_answer_as_if_computed"},
+    ),
+    "clears the rest of its blocks": (
+        {"backend": transfer.ClearsTheRestOfItsBlocks},
+        {"check_imported_tokens_answer_as_if_computed"},
+    ),
+    "takes whatever it is given": (
+        {"backend": transfer.TakesWhateverItIsGiven},
+        {"check_tokens_that_do_not_fit_are_refused"},
+    ),
+    "copies backwards": ({"backend": transfer.CopiesBackwards}, {"check_copied_blocks_hold_the_same"}),
+    "copies one after another": ({"backend": transfer.CopiesOneAfterAnother}, {"check_copied_blocks_hold_the_same"}),
+    "values from the end of latents": (
+        {"backend": transfer.ReadsValuesFromTheEndOfLatents},
+        {"check_prefill", "check_decode"},
+    ),
+    "latents kept twice": (
+        {"backend": transfer.CountsLatentsTwice},
         {"check_a_block_takes_what_block_bytes_says"},
     ),
     "stale inputs": (

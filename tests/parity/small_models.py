@@ -8,7 +8,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 VOCAB = 997
 NEW_TOKENS = 64
@@ -36,6 +43,26 @@ _LLAMA3_ROPE = {
 }
 
 
+_YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 10_000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 256,
+    "mscale": 1.0,
+    "mscale_all_dim": 0.8,
+}
+_LATENT = {
+    "num_key_value_heads": 6,
+    "first_k_dense_replace": 3,
+    "kv_lora_rank": 32,
+    "q_lora_rank": 48,
+    "qk_nope_head_dim": 24,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 20,
+    "num_mtp_layers": 0,
+}
+
+
 class SmallModel(msgspec.Struct, frozen=True):
     """A checkpoint on disk, its Hugging Face twin in float32, prompts, and the twin's greedy answers."""
 
@@ -47,7 +74,7 @@ class SmallModel(msgspec.Struct, frozen=True):
 
 
 def make(name: str, folder: Path) -> SmallModel:
-    """Write the checkpoint of `name` (llama, qwen3, qwen3-hybrid) and answer the prompts one at a time."""
+    """Write the checkpoint of `name` (llama, qwen3, qwen3-hybrid, deepseek) and answer the prompts one at a time."""
     twin = _scaled(_architecture(name), seed=len(name)).eval()
     twin.save_pretrained(folder)
     rng = np.random.default_rng(17)
@@ -93,6 +120,8 @@ def float64_gap(twin: Any, tokens: list[int]) -> float:
 def _architecture(name: str) -> Any:
     if name == "llama":
         return LlamaForCausalLM(LlamaConfig(**_SIZES, rope_parameters=_LLAMA3_ROPE, tie_word_embeddings=False))
+    if name == "deepseek":
+        return DeepseekV3ForCausalLM(DeepseekV3Config(**{**_SIZES, **_LATENT}, rope_parameters=_YARN))
     rope = {"rope_type": "default", "rope_theta": 10_000.0}
     window: dict[str, Any] = {}
     if name == "qwen3-hybrid":
@@ -111,6 +140,7 @@ def _scaled(model: Any, seed: int) -> Any:
             if weight.dim() == 1:
                 weight.copy_(1 + 0.1 * torch.randn(weight.shape, generator=generator))
             else:
-                gain = 3.0 if "q_proj" in name or "k_proj" in name else 1.5
+                scores = ("q_proj", "k_proj", "q_b_proj", "kv_a_proj")
+                gain = 3.0 if any(part in name for part in scores) else 1.5
                 weight.copy_(torch.randn(weight.shape, generator=generator) * gain * weight.shape[-1] ** -0.5)
     return model

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from jackfield.engine.messages import EngineStats
 from jackfield.engine.step import Executor, Step, StepResult
+from jackfield_platforms.kv_tokens import KVTokens
+from jackfield_platforms.refusal import Refused
 
 _TOKEN = 7
 
@@ -35,6 +39,12 @@ class StubExecutor:
     def count(self, stats: EngineStats) -> EngineStats:
         return stats
 
+    def export_kv(self, slots: Sequence[npt.NDArray[np.int64]]) -> tuple[KVTokens, ...]:
+        raise Refused("An emulated device without a model keeps no KV")
+
+    def import_kv(self, slots: Sequence[npt.NDArray[np.int64]], tokens: Sequence[KVTokens]) -> None:
+        raise Refused("An emulated device without a model keeps no KV")
+
     def launch(self, step: Step) -> int:
         return int(np.count_nonzero(step.samples))
 
@@ -51,6 +61,12 @@ class LaunchOnly:
 
     def count(self, stats: EngineStats) -> EngineStats:
         return self._runner.count(stats)
+
+    def export_kv(self, slots: Sequence[npt.NDArray[np.int64]]) -> tuple[KVTokens, ...]:
+        return self._runner.export_kv(slots)
+
+    def import_kv(self, slots: Sequence[npt.NDArray[np.int64]], tokens: Sequence[KVTokens]) -> None:
+        self._runner.import_kv(slots, tokens)
 
     def launch(self, step: Step) -> int:
         self._runner.launch(step)

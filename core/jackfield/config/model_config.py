@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from jackfield.config.json_fields import ConfigError, JsonFields
+from jackfield.config.latent_config import LatentConfig, read_latent
 from jackfield.config.rope_config import RopeConfig, read_rope
 from jackfield.models.registry import ModelRegistry
 
@@ -26,7 +27,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     num_layers: int
     num_heads: int
     num_kv_heads: int
-    head_dim: int
+    head_dim: int  # of latent attention: what is rotated of a head
     rms_norm_eps: float
     rope: RopeConfig
     max_position_embeddings: int
@@ -38,7 +39,17 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     eos_token_ids: tuple[int, ...]  # any of them ends a sequence
     bos_token_id: int | None
     default_sampling: dict[str, float]  # what generation_config.json recommends, by SamplingParams' field names
+    latent: LatentConfig | None = None  # None: heads have keys and values of their own
     quantization: dict[str, Any] | None = None  # `quantization_config` as it stands; None: plain weights
+
+    @property
+    def attention_size(self) -> int:
+        """Numbers a token between a layer's projections: queries, keys, values and what is attended to."""
+        if self.latent is None:
+            return 2 * (self.num_heads + self.num_kv_heads) * self.head_dim
+        latent = self.latent
+        a_head = latent.head_dim + 2 * latent.rank + latent.rope_dim + latent.v_dim  # the query, absorbed; the values
+        return self.num_heads * a_head + 2 * (latent.rank + latent.rope_dim)
 
     @property
     def context_len(self) -> int:
@@ -74,7 +85,8 @@ def parse_model_config(fields: JsonFields, generation: JsonFields, registry: Mod
     num_kv_heads = fields.positive("num_key_value_heads", num_heads)
     if num_heads % num_kv_heads:
         raise fields.error("num_key_value_heads", f"({num_kv_heads}) must divide num_attention_heads ({num_heads})")
-    if "head_dim" not in fields and hidden_size % num_heads:
+    latent = read_latent(fields, architecture, num_layers)
+    if latent is None and "head_dim" not in fields and hidden_size % num_heads:
         raise fields.error(
             "hidden_size", f"({hidden_size}) is no multiple of num_attention_heads ({num_heads}): give head_dim"
         )
@@ -86,7 +98,7 @@ def parse_model_config(fields: JsonFields, generation: JsonFields, registry: Mod
         num_layers=num_layers,
         num_heads=num_heads,
         num_kv_heads=num_kv_heads,
-        head_dim=fields.positive("head_dim", hidden_size // num_heads),
+        head_dim=latent.rope_dim if latent else fields.positive("head_dim", hidden_size // num_heads),
         rms_norm_eps=fields.get("rms_norm_eps", float, 1e-6),
         rope=read_rope(fields, max_len),
         max_position_embeddings=max_len,
@@ -98,6 +110,7 @@ def parse_model_config(fields: JsonFields, generation: JsonFields, registry: Mod
         eos_token_ids=tuple(dict.fromkeys((*_token_ids(generation), *_token_ids(fields)))),
         bos_token_id=fields.get("bos_token_id", int) if "bos_token_id" in fields else None,
         default_sampling={name: generation.get(name, kind) for name, kind in _SAMPLING.items() if name in generation},
+        latent=latent,
         quantization=_quantization(fields),
     )
 

@@ -41,7 +41,7 @@ def check_tokens_of_chunked_prompts(float32_subject: Subject, seed: int, tmp_pat
 
 def check_tokens_of_preempted_sequences(float32_subject: Subject, seed: int, tmp_path: Path) -> None:
     """So few blocks that sequences are preempted and computed again."""
-    backend = next((one for one in float32_subject.backends if one.rejects(NEED) is None), None)
+    backend = next((one for one in float32_subject.backends if one.objection(NEED) is None), None)
     assert backend is not None, f"no attention backend of {float32_subject.name!r} serves {NEED}"
     size = backend.block_sizes[0]
     prompts = _prompts(seed, [1, 3, 5, 7, 9])  # a block each, three at the end, and nine in all

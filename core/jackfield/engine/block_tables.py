@@ -55,11 +55,11 @@ class BlockTable:
 
     def grow(self, slot: int, num_tokens: int) -> None:
         """Take blocks until a slot can hold `num_tokens`."""
-        self._append(slot, self._take(self.missing(slot, num_tokens)))
+        self._append(slot, self.take(self.missing(slot, num_tokens)))
 
     def extend(self, slots: npt.NDArray[np.intp]) -> None:
         """Take one more block for each of `slots`."""
-        blocks = self._take(len(slots))
+        blocks = self.take(len(slots))
         capacity = self.capacity[slots]
         positions = capacity // self.block_size
         self.table[slots, positions] = blocks
@@ -119,7 +119,8 @@ class BlockTable:
         self._changes = ([], [], [])
         return TableUpdates(slots, positions, blocks)
 
-    def _take(self, count: int) -> list[int]:
+    def take(self, count: int) -> list[int]:
+        """Blocks out of the pool, which prefixes no longer find."""
         blocks = self.pool.take(count)
         self.index.evict(blocks)
         return blocks

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
+from jackfield.engine.cached_prefixes import ExportedPrefix
 from jackfield.engine.messages import EngineOutput, EngineOutputs, EngineRequest, EngineStats
 from jackfield.engine.model_info import ModelInfo
 from jackfield.engine.scheduler import Scheduler
@@ -77,6 +79,34 @@ class Engine:
         if not self._in_flight or (step is not None and len(self._in_flight) < self._depth):
             return self._with_aborted(EngineOutputs())
         return self._with_aborted(self._finish(self._in_flight.popleft()))
+
+    def export_kv(self, token_ids: Sequence[int], cache_salt: str = "") -> ExportedPrefix:
+        """The KV of the longest prefix of `token_ids` that is cached, as whole blocks; its `token_ids` say how long.
+
+        It stays here. ValueError without a prefix cache, Refused where the device's backend does not export.
+        """
+        place = self._scheduler.prefixes.find(token_ids, cache_salt)
+        groups = self._executor.export_kv(place.slots)
+        return ExportedPrefix(tuple(token_ids[: place.length]), cache_salt, place.firsts, groups)
+
+    def import_kv(self, prefix: ExportedPrefix) -> int:
+        """Take a prefix that an engine of the same weights exported into free blocks, for prompts to hit.
+
+        Returns how many tokens were taken: whole blocks, as many as are free. ValueError when the two engines keep
+        different things, or this one caches no prefixes; then nothing has changed but what free blocks held.
+        """
+        place = self._scheduler.prefixes.take(prefix)
+        if not place.length:
+            return 0
+        try:
+            ranges = zip(place.firsts, prefix.firsts, prefix.groups, strict=True)
+            tokens = [group.narrowed(first - held, place.length - held) for first, held, group in ranges]
+            self._executor.import_kv(place.slots, tokens)
+        except BaseException:
+            self._scheduler.prefixes.give(place)
+            raise
+        self._scheduler.prefixes.keep(place)
+        return place.length
 
     def _finish(self, flight: InFlight) -> EngineOutputs:
         try:

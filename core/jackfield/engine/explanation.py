@@ -14,7 +14,7 @@ from jackfield.engine.assembly import Blueprint
 from jackfield.layers.linear import Linear
 from jackfield.runner.attention_groups import choose_backend, layers_by_need
 from jackfield_platforms.attention import AttentionBackend, AttentionNeed
-from jackfield_platforms.kv import Windowed
+from jackfield_platforms.kv import Latent, Windowed
 from jackfield_platforms.ops import Unread, unread_overrides
 from jackfield_platforms.refusal import Choice, Refused
 
@@ -86,7 +86,7 @@ def attention_answers(blueprint: Blueprint) -> list[Answers]:
     backends = blueprint.plugins.attention_backends(blueprint.platform)
     needs = layers_by_need(blueprint.empty_model().attention_needs())
     return [
-        Answers(spans(layers), described(need), tuple((backend.name, backend.rejects(need)) for backend in backends))
+        Answers(spans(layers), described(need), tuple((backend.name, backend.objection(need)) for backend in backends))
         for need, layers in needs.items()
     ]
 
@@ -94,6 +94,8 @@ def attention_answers(blueprint: Blueprint) -> list[Answers]:
 def described(need: AttentionNeed) -> str:
     """A need in words: heads, sizes, cache dtype, and what is not ordinary about it."""
     kv = need.kv
+    if isinstance(kv, Latent):
+        return f"{need.query_heads} query heads, latents of {kv.rank} and rotated keys of {kv.rope_dim} in {kv.dtype}"
     size = str(kv.k_dim) if kv.k_dim == kv.v_dim else f"{kv.k_dim} (keys) and {kv.v_dim} (values)"
     words = [f"{need.query_heads} query heads", f"{kv.kv_heads} KV heads of {size} in {kv.dtype}"]
     words += [f"a window of {kv.window}"] if isinstance(kv, Windowed) else []

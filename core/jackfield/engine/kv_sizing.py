@@ -50,8 +50,7 @@ def activation_bytes(config: EngineConfig) -> int:
     float32 copies.
     """
     model, item = config.model, torch_dtype(config.dtype).itemsize
-    heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_dim
-    per_token = 2 * model.hidden_size + max(heads, 3 * model.intermediate_size)
+    per_token = 2 * model.hidden_size + max(model.attention_size, 3 * model.intermediate_size)
     return config.max_num_batched_tokens * per_token * 2 * item + config.max_num_seqs * model.vocab_size * (item + 8)
 
 

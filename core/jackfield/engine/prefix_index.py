@@ -71,7 +71,7 @@ class PrefixIndex:
         """
         count = min(limit // self.block_size, len(hashes) // self._units)
         while count:
-            missing = next((p for p in range(self._first(count), count) if self._find(hashes, p) is None), None)
+            missing = next((p for p in range(self.first(count), count) if self._find(hashes, p) is None), None)
             if missing is None:
                 break
             count = missing  # any longer prefix would need the missing block too
@@ -80,10 +80,17 @@ class PrefixIndex:
     def match(self, hashes: SequenceOf[bytes], length: int) -> list[int]:
         """The blocks of a prefix whose `length` came from `longest`, the null block (0) for those out of the window."""
         count = length // self.block_size
-        first = self._first(count)
+        first = self.first(count)
         return [0] * first + [self._blocks[hashes[(p + 1) * self._units - 1]] for p in range(first, count)]
 
-    def _first(self, count: int) -> int:
+    def run(self, hashes: SequenceOf[bytes], length: int) -> tuple[int, list[int]]:
+        """The blocks in front of `length`, back as far as none is missing: the number of the first, and all of them."""
+        count = first = length // self.block_size
+        while first and self._find(hashes, first - 1) is not None:
+            first -= 1
+        return first, [self._blocks[hashes[(p + 1) * self._units - 1]] for p in range(first, count)]
+
+    def first(self, count: int) -> int:
         """The first block that the token behind `count` blocks attends to."""
         return 0 if self.window is None else max(0, count * self.block_size - self.window + 1) // self.block_size
 

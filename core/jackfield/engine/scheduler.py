@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from jackfield.engine.cached_prefixes import CachedPrefixes
 from jackfield.engine.commit import Committer
 from jackfield.engine.messages import EngineOutput, EngineOutputs, EngineRequest, EngineStats
 from jackfield.engine.rows import InFlight, Rows
@@ -36,6 +37,7 @@ class Scheduler:
         self._sequences: dict[str, Sequence] = {}
         self._waiting = WaitingQueue()
         self._running = RunningSet(config)
+        self.prefixes = CachedPrefixes(config, self._running.blocks)
         self._draft = StepDraft(config, self._running.columns)
         self._committer = Committer(config, self._running, self._waiting)
         self._in_flight: deque[InFlight] = deque()

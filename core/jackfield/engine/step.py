@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import numpy as np
@@ -10,6 +11,9 @@ import numpy.typing as npt
 
 from jackfield.engine.messages import EngineStats, TokenLogprobs
 from jackfield.sampling_params import SamplingParams
+
+if TYPE_CHECKING:
+    from jackfield_platforms.kv_tokens import KVTokens  # imports torch, for which a launch must be prepared first
 
 Int32s = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
@@ -95,6 +99,12 @@ class Executor(Protocol):
 
     def count(self, stats: EngineStats) -> EngineStats:
         """The same reading with what the executor counts: launches by bucket, late captures."""
+
+    def export_kv(self, slots: Sequence[npt.NDArray[np.int64]]) -> tuple[KVTokens, ...]:
+        """The tokens at cache slots (block * block_size + offset) of each KV group, on the host."""
+
+    def import_kv(self, slots: Sequence[npt.NDArray[np.int64]], tokens: Sequence[KVTokens]) -> None:
+        """Write tokens to cache slots of each KV group; ValueError when they do not fit, and nothing is written."""
 
     def sample(self, forward: Any, masks: Any | None = None) -> Pending:
         """Sample every row that asks for it; `masks` int32 `[rows, ceil(vocab / 32)]` allow tokens bit by bit."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from jackfield.layers.attention import Attention
 from jackfield.layers.mlp import MLP
 from jackfield.layers.norm import RMSNorm
 from jackfield.models.interface import Build, StepInputs
@@ -12,9 +11,11 @@ from jackfield_platforms.attention import Rope
 
 
 class DecoderLayer(nn.Module):
-    """Attention, then the feed-forward block. `partial` is the last sum of the layer before, not added yet."""
+    """`attention(x, step, rope)`, then the feed-forward block. `partial` is the last sum of the layer before, not added
+    yet.
+    """
 
-    def __init__(self, build: Build, layer: int, attention: Attention) -> None:
+    def __init__(self, build: Build, layer: int, attention: nn.Module) -> None:
         super().__init__()
         name, size = f"model.layers.{layer}", build.config.hidden_size
         self.input_layernorm = RMSNorm(build, f"{name}.input_layernorm", size)

@@ -16,9 +16,9 @@ class RMSNorm(Packable):
 
     weight: Tensor  # [size]
 
-    def __init__(self, build: Build, name: str, size: int) -> None:
+    def __init__(self, build: Build, name: str, size: int, *, eps: float | None = None) -> None:
         super().__init__(name)
-        self.size, self.eps = size, build.config.rms_norm_eps
+        self.size, self.eps = size, build.config.rms_norm_eps if eps is None else eps
         self.dtype_name = build.dtype_name
         self.norm, self.reduce_add_norm, self.comm = build.ops.rms_norm, build.ops.reduce_add_rms_norm, build.comm
 

@@ -39,6 +39,13 @@ def attention_factor(rope: RopeConfig) -> float:
     return 1.0
 
 
+def score_factor(rope: RopeConfig) -> float:
+    """What DeepSeek's models multiply scores by, beside the table's factor: yarn's scale by mscale_all_dim, squared."""
+    if rope.type == "default" or not rope.mscale_all_dim:
+        return 1.0
+    return _yarn_scale(rope.factor, rope.mscale_all_dim) ** 2
+
+
 def _plain(theta: float, rotary_dim: int) -> Tensor:
     # float32 throughout, as the checkpoints' own code has it: the angles of far positions depend on the rounding
     return 1.0 / theta ** (torch.arange(0, rotary_dim, 2, dtype=torch.float32) / rotary_dim)

@@ -25,7 +25,7 @@ class Llama(Model):
         max_positions = config.context_len if build.max_model_len is None else build.max_model_len
         self.rope_table = rope_table(config.rope, config.head_dim, max_positions).to(build.device)
 
-    def attention(self, build: Build, layer: int) -> Attention:
+    def attention(self, build: Build, layer: int) -> nn.Module:
         """The attention of decoder layer `layer`."""
         return Attention(build, layer)
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from jackfield.models.interface import Model
 
 OWN_MODELS: Mapping[str, str] = {
+    "DeepseekV2ForCausalLM": "jackfield.models.deepseek:DeepSeek",  # dense layers alone
+    "DeepseekV3ForCausalLM": "jackfield.models.deepseek:DeepSeek",  # the same
     "LlamaForCausalLM": "jackfield.models.llama:Llama",
     "MistralForCausalLM": "jackfield.models.llama:Llama",  # Llama with a sliding window
     "Qwen3ForCausalLM": "jackfield.models.qwen3:Qwen3",

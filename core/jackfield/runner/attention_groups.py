@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from jackfield.config.json_fields import ConfigError
 from jackfield_platforms.attention import AttentionBackend, AttentionNeed, LayerKV, Rope
 from jackfield_platforms.kv import Windowed
+from jackfield_platforms.kv_tokens import KVTokens
 from jackfield_platforms.ops import Ops
-from jackfield_platforms.refusal import Choice, choose
+from jackfield_platforms.refusal import Choice, Refused, choose
 
 Backend = AttentionBackend[Any]
+Ints = npt.NDArray[np.int64]
 
 
 class AttentionGroup(msgspec.Struct, frozen=True):
@@ -64,7 +68,9 @@ def layers_by_need(needs: Sequence[AttentionNeed]) -> dict[AttentionNeed, tuple[
 
 def choose_backend(need: AttentionNeed, backends: Sequence[type[Backend]]) -> Choice[type[Backend]]:
     """The first backend that does not refuse the need; Refused tells why when none can serve."""
-    return choose(f"attention ({need})", backends, lambda backend: backend.rejects(need), lambda backend: backend.name)
+    return choose(
+        f"attention ({need})", backends, lambda backend: backend.objection(need), lambda backend: backend.name
+    )
 
 
 def _block_size(backend: type[Backend], wanted: int | None) -> int:
@@ -80,10 +86,36 @@ class PagedAttention:
     """The `attend` of every step: finds a layer's group and cache, and runs the backend with the group's plan."""
 
     def __init__(self, groups: Sequence[AttentionGroup], num_blocks: Sequence[int]) -> None:
+        self._groups = tuple(groups)
         self._layers: dict[int, tuple[Backend, LayerKV, int]] = {}
         for index, (group, blocks) in enumerate(zip(groups, num_blocks, strict=True)):
             for layer in group.layers:
                 self._layers[layer] = (group.backend, LayerKV(group.backend.allocate(blocks)), index)
+
+    def export_tokens(self, slots: Sequence[Ints]) -> tuple[KVTokens, ...]:
+        """The tokens at `slots` of each group's cache, on the device. Refused where a backend does not export."""
+        return tuple(
+            self._backend(index).export_tokens(self._caches(index), places) for index, places in enumerate(slots)
+        )
+
+    def import_tokens(self, slots: Sequence[Ints], tokens: Sequence[KVTokens]) -> None:
+        """Write tokens to `slots` of each group's cache; ValueError, before any is written, when they do not fit."""
+        for index, (places, group_tokens) in enumerate(zip(slots, tokens, strict=True)):
+            group_tokens.check(self._backend(index).need.kv, len(self._caches(index)), len(places))
+        for index, (places, group_tokens) in enumerate(zip(slots, tokens, strict=True)):
+            self._backend(index).import_tokens(self._caches(index), places, group_tokens)
+
+    def _backend(self, group: int) -> Backend:
+        backend = self._groups[group].backend
+        if not backend.exports:
+            raise Refused(
+                f"Attention backend {backend.name!r} neither exports nor imports tokens; an engine whose backend does "
+                "(`AttentionBackend.exports`) can exchange KV"
+            )
+        return backend
+
+    def _caches(self, group: int) -> list[LayerKV]:
+        return [self._layers[layer][1] for layer in self._groups[group].layers]
 
     def bind(self, plans: Sequence[Any]) -> BoundAttention:
         """Attention with the plans of one launch, one a group."""

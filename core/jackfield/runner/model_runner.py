@@ -13,7 +13,7 @@ from torch import Tensor
 from jackfield.engine.messages import BucketCount, EngineStats
 from jackfield.engine.step import Step
 from jackfield.models.interface import Model
-from jackfield.runner.attention_groups import AttentionGroup, PagedAttention
+from jackfield.runner.attention_groups import AttentionGroup, Ints, PagedAttention
 from jackfield.runner.pending_step import PendingStep
 from jackfield.runner.programs import LaunchInputs, Programs
 from jackfield.runner.sampler import Sampler
@@ -21,6 +21,7 @@ from jackfield.runner.slot_sampling import SamplingRows, SlotSampling
 from jackfield.runner.step_buffers import Filled, StepBuffers
 from jackfield_platforms.bucket import BucketPlan, Limits, Placement, RowSizes
 from jackfield_platforms.buckets.usage import Usage
+from jackfield_platforms.kv_tokens import KVTokens
 from jackfield_platforms.platform import Platform
 
 
@@ -55,7 +56,8 @@ class ModelRunner:
             np.zeros((limits.max_rows, -(-limits.max_model_len // size)), np.int32) for size in self._block_sizes
         ]
         self._buckets = buckets
-        self._programs = Programs(model, groups, PagedAttention(groups, num_blocks), platform.graph_runner())
+        self._attention = PagedAttention(groups, num_blocks)
+        self._programs = Programs(model, groups, self._attention, platform.graph_runner())
         self._vocab = config.vocab_size
         self._max_tokens, self._pinned = limits.max_tokens, caps.pinned_memory
         self._buffers: deque[list[StepBuffers]] = deque([] for _ in range(caps.scheduling.max_in_flight))
@@ -115,6 +117,16 @@ class ModelRunner:
         self._sampled_last.index_copy_(0, self._put(torch.from_numpy(forward.rows.slots)), sampled.ids)
         return PendingStep(sampled, forward.rows, self._platform.fetch)
 
+    @torch.inference_mode()
+    def export_kv(self, slots: Sequence[Ints]) -> tuple[KVTokens, ...]:
+        """The tokens at `slots` of each KV group, on the host; waits for the device. Refused says who cannot."""
+        return tuple(self._fetched(tokens) for tokens in self._attention.export_tokens(slots))
+
+    @torch.inference_mode()
+    def import_kv(self, slots: Sequence[Ints], tokens: Sequence[KVTokens]) -> None:
+        """Write tokens to `slots` of each KV group, behind the steps in flight; ValueError when they do not fit."""
+        self._attention.import_tokens(slots, tokens)
+
     def count(self, stats: EngineStats) -> EngineStats:
         """The reading with launches by bucket."""
         buckets = [
@@ -128,6 +140,10 @@ class ModelRunner:
             for bucket, use in self.usage.by_bucket.items()
         ]
         return msgspec.structs.replace(stats, num_late_captures=self.num_late_captures, buckets=buckets)
+
+    def _fetched(self, tokens: KVTokens) -> KVTokens:
+        waits = {name: self._platform.fetch(tensor) for name, tensor in tokens.tensors.items()}
+        return KVTokens(tokens.header, {name: wait() for name, wait in waits.items()})
 
     def _next_buffers(self, count: int) -> list[StepBuffers]:
         sets = self._buffers[0]

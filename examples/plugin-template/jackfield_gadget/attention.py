@@ -29,6 +29,7 @@ class GadgetAttention(AttentionBackend[GadgetPlan]):
     name = "gadget"
     block_sizes = (16, 32)
     graphs = "any"
+    exports = True
     phases = frozenset({"prefill", "decode", "mixed"})
 
     @classmethod
@@ -44,6 +45,9 @@ class GadgetAttention(AttentionBackend[GadgetPlan]):
         slots, dtype = num_blocks * self.block_size, getattr(torch, kv.dtype)
         make = lambda dim: torch.empty(slots, kv.kv_heads, dim, dtype=dtype, device=self.device)  # noqa: E731
         return make(kv.k_dim), make(kv.v_dim)
+
+    def token_views(self, cache: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        return {name: x.unflatten(0, (-1, self.block_size)) for name, x in zip("kv", cache, strict=True)}
 
     def blank(self, bucket: Bucket) -> GadgetPlan:
         queries = bucket.query_len or bucket.num_tokens

@@ -14,7 +14,7 @@ from torch import Tensor
 from jackfield_attention.dense import dense_attention
 from jackfield_platforms.attention import AttentionBackend, AttentionNeed, LayerKV, Layout
 from jackfield_platforms.bucket import Bucket
-from jackfield_platforms.kv import Paged, Windowed
+from jackfield_platforms.kv import Latent, Paged, Windowed
 from jackfield_platforms.linear import torch_dtype
 from jackfield_platforms.ops import OpSpec, OpTable, resolve
 
@@ -25,8 +25,9 @@ def a_need(**changes: Any) -> AttentionNeed:
     """Four query heads on two kv heads of 16, float32, unless changed."""
     fields = {"kv_heads": 2, "k_dim": 16, "v_dim": 16, "dtype": "float32"}
     fields |= {name: changes.pop(name) for name in tuple(changes) if name in fields}
-    window = changes.pop("window", None)
+    window, latent = changes.pop("window", None), changes.pop("latent", None)
     kv = Paged(**fields) if window is None else Windowed(**fields, window=window)
+    kv = kv if latent is None else Latent(*latent, fields["dtype"])
     heads = changes.pop("query_heads", 4)
     return AttentionNeed(kv, heads, **{"scale": 0.3, "query_dtype": kv.dtype, **changes})
 
@@ -109,6 +110,8 @@ def make_scene(
 
     keys = [draw(kv_len, need.kv.kv_heads, need.kv.k_dim) for kv_len, _ in rows]
     values = [draw(kv_len, need.kv.kv_heads, need.kv.v_dim) for kv_len, _ in rows]
+    if isinstance(need.kv, Latent):
+        values = [key[..., : need.kv.rank] for key in keys]
     fresh_k, fresh_v = [], []
     for row, (kv_len, query_len) in enumerate(rows):
         table[row, : counts[row]], ids = ids[: counts[row]], ids[counts[row] :]

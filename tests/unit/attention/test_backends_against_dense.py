@@ -39,6 +39,9 @@ CHUNKED = [(33, 16), (48, 16), (200, 150), (17, 16)]
         {"soft_cap": 1.5},
         {"sinks": True},
         {"sinks": True, "soft_cap": 2.0, "window": 11, "v_dim": 32},
+        {"latent": (24, 8)},
+        {"latent": (24, 8), "query_heads": 7},
+        {"latent": (24, 8), "sinks": True, "soft_cap": 2.0},
     ],
     ids=str,
 )
@@ -48,7 +51,7 @@ def test_every_kind_of_step_gives_the_oracles_answer(scene, need, backend, rows,
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("changes", [{}, {"window": 9}, {"soft_cap": 3.0, "sinks": True}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"window": 9}, {"soft_cap": 3.0, "sinks": True}, {"latent": (24, 8)}], ids=str)
 @pytest.mark.parametrize("query_dtype", ["same", "float32"])
 def test_half_width_caches_round_but_do_not_drift(scene, need, backend, dtype, changes, query_dtype):
     query = dtype if query_dtype == "same" else query_dtype
@@ -87,6 +90,24 @@ def test_a_step_writes_its_own_tokens_and_nothing_else(scene, need, backend):
     touched[0] = True
     same = (after == before) | (after.isnan() & before.isnan())
     assert same.transpose(1, 2)[~touched].all()
+
+
+def test_latents_are_kept_once(scene, need, backend):
+    made = scene(backend, MIXED, need(latent=(24, 8)))
+    cache, kv = made.layer.cache, made.need.kv
+    assert backend.block_bytes(kv, 8) == 8 * 32 * 4
+    assert cache.k.nbytes == len(cache.k) * backend.block_bytes(kv, 8)
+    assert cache.v.untyped_storage().data_ptr() == cache.k.untyped_storage().data_ptr()
+
+
+def test_a_kind_of_cache_that_a_backend_was_not_written_for_is_refused(need, backend):
+    class Older(backend):
+        kinds = (Paged,)
+
+    assert backend.objection(need(latent=(24, 8))) is None
+    assert Older.objection(need(latent=(24, 8))) == "Latent caches are unknown to it; it knows Paged"
+    assert Older.objection(need()) is None
+    assert "3 query heads" in Older.objection(need(query_heads=3))
 
 
 @pytest.mark.parametrize("interleaved", [False, True])

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from jackfield_attention.decode_spans import group_bounds
 from jackfield_attention.paged import PagedTorchAttention
 from jackfield_platforms.attention import AttentionNeed
-from jackfield_platforms.kv import Paged, Windowed
+from jackfield_platforms.kv import Latent, Paged, Windowed
 
 
 class Bytes(TorchDispatchMode):
@@ -77,6 +77,12 @@ def test_the_listed_values_are_those_of_the_rows_with_an_eighth_of_padding_at_mo
     plan = made.backend.blank(made.bucket())
     made.backend.plan(made.layout, made.bucket(), plan)
     assert sum(lengths) * 4 <= plan.decode.values.numel() <= 1.125 * sum(lengths) * 4
+
+
+def test_latents_are_gathered_once_whatever_the_number_of_heads(scene):
+    few, many = (count(scene, [(2048, 1)], Latent(64, 16, "float32"), heads).total for heads in (1, 33))
+    assert few < 2.1 * 2048 * 80 * 4, "the scratch is made, and filled once"
+    assert many - few < 32 * 2048 * 4 * 6, "what a head adds is its scores and weights, not its keys"
 
 
 @pytest.mark.parametrize("max_keys", [64, 500, 10_000])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jackfield.config.json_fields import ConfigError
+from jackfield.config.latent_config import LatentConfig
 from jackfield.config.model_config import ModelConfig, load_model_config
 from jackfield.models.registry import ModelRegistry
 
@@ -72,7 +73,7 @@ def test_windows_follow_each_family(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"architectures": ["GPT2LMHeadModel"]}, r"is \['GPT2LMHeadModel'\]; supported: LlamaForCausalLM,"),
+        ({"architectures": ["GPT2LMHeadModel"]}, r"is \['GPT2LMHeadModel'\]; supported: DeepseekV2ForCausalLM, "),
         ({"hidden_size": None}, "'hidden_size' is missing"),
         ({"hidden_size": "wide"}, "'hidden_size' wanted int, found 'wide'"),
         ({"vocab_size": 0}, "'vocab_size' must be at least 1"),
@@ -95,6 +96,42 @@ def test_what_cannot_be_served_is_named_with_its_file(tmp_path: Path, fields: di
     with pytest.raises(ConfigError, match=message) as caught:
         read(tmp_path, **fields)
     assert "config.json" in str(caught.value)
+
+
+LATENT = {
+    "architectures": ["DeepseekV3ForCausalLM"],
+    "first_k_dense_replace": 4,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 6,
+}
+
+
+def test_the_sizes_of_latent_attention_are_read(tmp_path: Path) -> None:
+    config = read(tmp_path, **LATENT, hidden_size=34)
+    assert config.latent == LatentConfig(query_rank=None, rank=16, rope_dim=4, nope_dim=8, v_dim=6, interleaved=True)
+    assert config.head_dim == 4
+    assert config.attention_size == 4 * (12 + 2 * 16 + 4 + 6) + 2 * 20
+    assert not read(tmp_path, **LATENT, rope_interleave=False).latent.interleaved  # type: ignore[union-attr]
+    assert read(tmp_path, **LATENT, q_lora_rank=12).latent.query_rank == 12  # type: ignore[union-attr]
+    assert read(tmp_path).latent is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"first_k_dense_replace": 1}, "'first_k_dense_replace' is 1, so that layers 1 to 3 are mixtures of experts"),
+        ({"first_k_dense_replace": None}, "'first_k_dense_replace' is 0, so that layers 0 to 3"),
+        ({"kv_lora_rank": None}, "'kv_lora_rank' is missing"),
+        ({"v_head_dim": 0}, "'v_head_dim' must be at least 1"),
+    ],
+)
+def test_latent_models_that_cannot_be_served_name_the_field(
+    tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, **{**LATENT, **fields})
 
 
 def test_the_quantisation_is_kept_as_it_stands(tmp_path: Path) -> None:
@@ -122,5 +159,5 @@ def test_plugins_add_architectures_and_may_not_replace_any(tmp_path: Path) -> No
     assert load_model_config(tmp_path, registry).architecture == "OwnForCausalLM"
     with pytest.raises(ValueError, match="Two models for LlamaForCausalLM"):
         ModelRegistry().extended({"LlamaForCausalLM": "elsewhere:Llama"})
-    with pytest.raises(ValueError, match="No model for 'Nobody'; supported: Llama"):
+    with pytest.raises(ValueError, match="No model for 'Nobody'; supported: DeepseekV2ForCausalLM"):
         ModelRegistry().model_class("Nobody")

@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    DeepseekV2Config,
+    DeepseekV2ForCausalLM,
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 SMALL = {
     "vocab_size": 199,
@@ -99,6 +110,45 @@ QWEN3_CASES: dict[str, dict[str, Any]] = {
     "biases": {"attention_bias": True},
     "window in the last layers": {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1},
 }
+DEEPSEEK = {
+    "num_key_value_heads": 4,
+    "head_dim": 8,  # what is rotated; the class sets it too
+    "first_k_dense_replace": 3,
+    "kv_lora_rank": 20,
+    "q_lora_rank": 28,
+    "qk_nope_head_dim": 12,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 10,
+    "initializer_range": 0.3,
+}
+DEEPSEEK_CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "queries without a latent": {"q_lora_rank": None},
+    "biases": {"attention_bias": True},
+    "tied": {"tie_word_embeddings": True},
+    "yarn with equal scales": {
+        "max_position_embeddings": 128,
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 1e3,
+            "factor": 4.0,
+            "original_max_position_embeddings": 32,
+            "mscale": 0.7,
+            "mscale_all_dim": 0.7,
+        },
+    },
+    "yarn with unequal scales": {
+        "max_position_embeddings": 128,
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 1e3,
+            "factor": 4.0,
+            "original_max_position_embeddings": 32,
+            "mscale": 1.3,
+            "mscale_all_dim": 0.6,
+        },
+    },
+}
 Logits = Callable[[Path, Tensor], Tensor]
 
 
@@ -134,3 +184,22 @@ def test_qwen3_gives_the_logits_of_transformers(case: str, tmp_path: Path, our_l
 def test_mistral_gives_the_logits_of_transformers(window: int | None, tmp_path: Path, our_logits: Logits) -> None:
     torch.manual_seed(3)
     compare(MistralForCausalLM(MistralConfig(**{**SMALL, "sliding_window": window})).eval(), tmp_path, our_logits)
+
+
+@pytest.mark.parametrize("case", DEEPSEEK_CASES)
+def test_deepseek_v2_gives_the_logits_of_transformers(case: str, tmp_path: Path, our_logits: Logits) -> None:
+    torch.manual_seed(4)
+    config = DeepseekV2Config(**{**SMALL, **DEEPSEEK, **DEEPSEEK_CASES[case]})
+    compare(DeepseekV2ForCausalLM(config).eval(), tmp_path, our_logits)
+
+
+@pytest.mark.parametrize("interleaved", [True, False])
+@pytest.mark.parametrize("case", DEEPSEEK_CASES)
+def test_deepseek_v3_gives_the_logits_of_transformers(
+    case: str, interleaved: bool, tmp_path: Path, our_logits: Logits
+) -> None:
+    torch.manual_seed(5)
+    config = DeepseekV3Config(
+        **{**SMALL, **DEEPSEEK, **DEEPSEEK_CASES[case], "rope_interleave": interleaved, "num_mtp_layers": 0}
+    )
+    compare(DeepseekV3ForCausalLM(config).eval(), tmp_path, our_logits)

@@ -14,6 +14,7 @@ from jackfield_platforms.testing.conformance import (
     plan_checks,
     probe_checks,
     refusal_checks,
+    transfer_checks,
 )
 from jackfield_platforms.testing.conformance.subject import Subject
 
@@ -35,6 +36,8 @@ ARGUMENTS: Mapping[str, Cases] = {
     "float32_subject": _float32_subject,
     "attention": attention_cases.attention,
     "plain_attention": attention_cases.plain_attention,
+    "rotated_attention": attention_cases.rotated_attention,
+    "exporting": transfer_checks.exporting,
     "chunked_attention": attention_cases.chunked_attention,
     "backend": refusal_checks.backend,
     "row_padded": plan_checks.row_padded,

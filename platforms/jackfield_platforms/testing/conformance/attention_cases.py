@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from jackfield_platforms.attention import AttentionBackend, AttentionNeed
-from jackfield_platforms.kv import Paged, Windowed
+from jackfield_platforms.kv import KVSpec, Latent, Paged, Windowed
 from jackfield_platforms.testing.conformance.subject import Subject
 
 _HEAD_DIMS = (16, 64, 128)  # the smallest that the backend takes keeps the kit quick
@@ -28,9 +28,11 @@ VARIANTS: dict[str, dict[str, Any]] = {  # dims are multiples of the head size
     "window_21": {"window": 21},
     "soft_cap": {"soft_cap": 1.5},
     "sinks": {"sinks": True},
+    "latent": {"heads": (4, 1), "latent": True},
+    "latent_capped": {"heads": (3, 1), "latent": True, "soft_cap": 1.5, "sinks": True},
     "everything": {"heads": (6, 2), "sinks": True, "soft_cap": 2.0, "window": 11, "v_dim": 2},
 }
-_EVERY_BLOCK_SIZE = ("plain", "everything")
+_EVERY_BLOCK_SIZE = ("plain", "everything", "latent")
 
 
 class AttentionCase(msgspec.Struct, frozen=True, eq=False):
@@ -57,10 +59,15 @@ def attention(subject: Subject) -> Iterator[tuple[str, AttentionCase]]:
 
 
 def plain_attention(subject: Subject) -> Iterator[tuple[str, AttentionCase]]:
-    """The plainest and the fullest variant alone."""
+    """The plainest, the fullest and the latent variant alone."""
     for name, case in attention(subject):
-        if case.need == accepted(case.backend, case.need.query_dtype, case.need.kv.dtype, {}) or "everything" in name:
+        if any(f"-{variant}-" in name for variant in _EVERY_BLOCK_SIZE):
             yield name, case
+
+
+def rotated_attention(subject: Subject) -> Iterator[tuple[str, AttentionCase]]:
+    """`plain_attention` where the backend rotates: latents come rotated."""
+    return ((name, case) for name, case in plain_attention(subject) if not isinstance(case.need.kv, Latent))
 
 
 def chunked_attention(subject: Subject) -> Iterator[tuple[str, AttentionCase]]:
@@ -88,13 +95,17 @@ def accepted(
 ) -> AttentionNeed | None:
     """The need of the smallest head size that the backend accepts; None when it rejects all."""
     needs = (a_need(query, cached, dim, **changes) for dim in _HEAD_DIMS)
-    return next((need for need in needs if backend.rejects(need) is None), None)
+    return next((need for need in needs if backend.objection(need) is None), None)
 
 
 def a_need(
     query: str, cached: str, dim: int, *, heads: tuple[int, int] = (4, 2), window: int | None = None, **changes: Any
 ) -> AttentionNeed:
-    """A need with `heads` (query, kv) of `dim`; `k_dim` and `v_dim` are factors."""
+    """A need with `heads` (query, kv) of `dim`; `k_dim` and `v_dim` are factors. `latent`: rank is `dim`."""
+    scale = _SCALE * (16 / dim) ** 0.5
+    if changes.pop("latent", False):
+        return AttentionNeed(Latent(dim, dim // 2, cached), heads[0], scale, query_dtype=query, **changes)
     k_dim, v_dim = int(dim * changes.pop("k_dim", 1)), int(dim * changes.pop("v_dim", 1))
-    kv = Paged(heads[1], k_dim, v_dim, cached) if window is None else Windowed(heads[1], k_dim, v_dim, cached, window)
-    return AttentionNeed(kv, heads[0], _SCALE * (16 / dim) ** 0.5, query_dtype=query, **changes)
+    sizes = (heads[1], k_dim, v_dim, cached)
+    kv: KVSpec = Paged(*sizes) if window is None else Windowed(*sizes, window)
+    return AttentionNeed(kv, heads[0], scale, query_dtype=query, **changes)

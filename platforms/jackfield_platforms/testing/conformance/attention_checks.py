@@ -76,19 +76,19 @@ def check_a_step_writes_its_own_tokens_alone(attention: AttentionCase, seed: int
     scene.step([(index, 1) for index in range(len(lengths))])
 
 
-def check_rope_in_halves(plain_attention: AttentionCase, seed: int) -> None:
+def check_rope_in_halves(rotated_attention: AttentionCase, seed: int) -> None:
     """The whole head is rotated, element i with i + dim / 2, queries and written keys alike."""
-    _rotated(plain_attention, seed, share=1.0, interleaved=False)
+    _rotated(rotated_attention, seed, share=1.0, interleaved=False)
 
 
-def check_rope_of_a_part_of_the_head(plain_attention: AttentionCase, seed: int) -> None:
+def check_rope_of_a_part_of_the_head(rotated_attention: AttentionCase, seed: int) -> None:
     """Half of each head is rotated, the rest passes."""
-    _rotated(plain_attention, seed, share=0.5, interleaved=False)
+    _rotated(rotated_attention, seed, share=0.5, interleaved=False)
 
 
-def check_rope_interleaved(plain_attention: AttentionCase, seed: int) -> None:
+def check_rope_interleaved(rotated_attention: AttentionCase, seed: int) -> None:
     """Neighbours are rotated together."""
-    _rotated(plain_attention, seed, share=1.0, interleaved=True)
+    _rotated(rotated_attention, seed, share=1.0, interleaved=True)
 
 
 def _rotated(case: AttentionCase, seed: int, *, share: float, interleaved: bool) -> None:

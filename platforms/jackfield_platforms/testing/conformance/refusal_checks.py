@@ -27,8 +27,8 @@ def check_an_accepted_need_runs(subject: Subject, backend: type[AttentionBackend
     rng = np.random.default_rng([seed, 3])
     for _ in range(_NEEDS_A_SEED):
         need = _random_need(subject, rng)
-        reason = backend.rejects(need)
-        expect(backend.rejects(need) == reason, f"{backend.name} changed its mind about {need}")
+        reason = backend.objection(need)
+        expect(backend.objection(need) == reason, f"{backend.name} changed its mind about {need}")
         if reason is None:
             case = AttentionCase(subject, backend, need, int(rng.choice(block_sizes(backend))))
             scene = Scene(case, [20, 33], seed)
@@ -40,6 +40,9 @@ def check_an_accepted_need_runs(subject: Subject, backend: type[AttentionBackend
 
 def _random_need(subject: Subject, rng: np.random.Generator) -> AttentionNeed:
     query, cached = dtype_pairs(subject)[rng.integers(len(dtype_pairs(subject)))]
+    if rng.random() < 0.2:
+        rank, query_heads = int(rng.choice([8, 20, 64, 160])), int(rng.choice([1, 3, 8]))
+        return a_need(query, cached, rank, heads=(query_heads, 1), latent=True)
     kv_heads = int(rng.choice([1, 2, 3, 8]))
     return a_need(
         query,
@@ -58,5 +61,5 @@ def check_somebody_serves_plain_attention(subject: Subject) -> None:
     for query, cached in dtype_pairs(subject):
         for dim in _USUAL_DIMS:
             need = a_need(query, cached, dim)
-            reasons = {one.name: one.rejects(need) for one in subject.backends}
+            reasons = {one.name: one.objection(need) for one in subject.backends}
             expect(None in reasons.values(), f"nobody serves heads of {dim}, {query} on {cached}: {reasons}")

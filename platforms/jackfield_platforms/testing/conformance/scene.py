@@ -18,6 +18,7 @@ from torch import Tensor
 
 from jackfield_platforms.attention import LayerKV, Layout, Rope
 from jackfield_platforms.bucket import Bucket, Limits, RowSizes, phase_of
+from jackfield_platforms.kv import Latent
 from jackfield_platforms.linear import torch_dtype
 from jackfield_platforms.ops import OpSpec, resolve
 from jackfield_platforms.testing.conformance import oracle
@@ -92,6 +93,8 @@ class Scene:
         query, cached = torch_dtype(self.need.query_dtype), torch_dtype(kv.dtype)
         shapes = ((self.need.query_heads, kv.k_dim), (kv.kv_heads, kv.k_dim), (kv.kv_heads, kv.v_dim))
         q, k, v = (torch.randn(length, *shape, generator=self.generator) for shape in shapes)
+        if isinstance(kv, Latent):
+            v = k[..., : kv.rank]
         return Tokens(q.to(query), k.to(cached).to(query), v.to(cached).to(query), blocks)
 
     def _poison(self) -> None:
