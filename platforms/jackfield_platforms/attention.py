@@ -110,10 +110,15 @@ class AttentionBackend(ABC, Generic[Plan]):
         """
 
     # optional
-    graphs: ClassVar[Literal["any", "uniform", "none"]] = "none"
+    graphs: ClassVar[Literal["any", "uniform", "none"]] = "none"  # buckets at which `run` may be inside a capture
 
     def __init__(self, need: AttentionNeed, block_size: int, *, device: torch.device, ops: Ops) -> None:
         self.need, self.block_size, self.device, self.ops = need, block_size, device, ops
+
+    @classmethod
+    def may_capture(cls, bucket: Bucket) -> bool:
+        """Whether `run` may be inside a capture at `bucket`; elsewhere it runs between captured pieces."""
+        return cls.graphs == "any" or (cls.graphs == "uniform" and bucket.is_uniform)
 
     @classmethod
     def block_bytes(cls, spec: KVSpec, block_size: int) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from jackfield.engine.messages import EngineStats
 from jackfield.engine.step import Executor, Step, StepResult
+from jackfield.lora_request import LoRARequest
 
 _TOKEN = 7
 
@@ -35,6 +36,9 @@ class StubExecutor:
     def count(self, stats: EngineStats) -> EngineStats:
         return stats
 
+    def read_adapter(self, lora: LoRARequest) -> None:
+        raise ValueError(f"no model is here that the adapter {lora.lora_name!r} could change")
+
     def launch(self, step: Step) -> int:
         return int(np.count_nonzero(step.samples))
 
@@ -51,6 +55,9 @@ class LaunchOnly:
 
     def count(self, stats: EngineStats) -> EngineStats:
         return self._runner.count(stats)
+
+    def read_adapter(self, lora: LoRARequest) -> None:
+        self._runner.read_adapter(lora)
 
     def launch(self, step: Step) -> int:
         self._runner.launch(step)

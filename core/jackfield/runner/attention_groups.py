@@ -12,6 +12,7 @@ from torch import Tensor
 
 from jackfield.config.json_fields import ConfigError
 from jackfield_platforms.attention import AttentionBackend, AttentionNeed, LayerKV, Rope
+from jackfield_platforms.bucket import Bucket
 from jackfield_platforms.kv import Windowed
 from jackfield_platforms.ops import Ops
 from jackfield_platforms.refusal import Choice, choose
@@ -84,6 +85,12 @@ class PagedAttention:
         for index, (group, blocks) in enumerate(zip(groups, num_blocks, strict=True)):
             for layer in group.layers:
                 self._layers[layer] = (group.backend, LayerKV(group.backend.allocate(blocks)), index)
+
+    def uncapturable(self, bucket: Bucket) -> dict[int, str]:
+        """Layers whose attention may be in no capture at `bucket`, each with the name of its backend."""
+        return {
+            layer: backend.name for layer, (backend, _, _) in self._layers.items() if not backend.may_capture(bucket)
+        }
 
     def bind(self, plans: Sequence[Any]) -> BoundAttention:
         """Attention with the plans of one launch, one a group."""
