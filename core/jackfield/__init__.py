@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jackfield.config.options import EngineOptions as AsyncEngineArgs
     from jackfield.config.options import EngineOptions as EngineArgs
     from jackfield.llm import LLM
+    from jackfield.lora_request import LoRARequest
     from jackfield.outputs import CompletionOutput, RequestOutput
     from jackfield.sampling_params import SamplingParams
 
@@ -25,6 +26,7 @@ __all__ = [
     "AsyncLLM",
     "CompletionOutput",
     "EngineArgs",
+    "LoRARequest",
     "RequestOutput",
     "SamplingParams",
     "__version__",
@@ -35,6 +37,7 @@ _PLACES = {
     "AsyncLLM": "jackfield.async_llm:AsyncLLM",
     "AsyncEngineArgs": "jackfield.config.options:EngineOptions",  # vLLM's names for the same thing
     "EngineArgs": "jackfield.config.options:EngineOptions",
+    "LoRARequest": "jackfield.lora_request:LoRARequest",
     "CompletionOutput": "jackfield.outputs:CompletionOutput",
     "RequestOutput": "jackfield.outputs:RequestOutput",
     "SamplingParams": "jackfield.sampling_params:SamplingParams",

@@ -12,6 +12,7 @@ from jackfield.frontend.frontend import Ask, Frontend
 from jackfield.frontend.prompt import Prompt, parse_prompt
 from jackfield.frontend.submission import Submission
 from jackfield.frontend.tokenizer import Tokenizer
+from jackfield.lora_request import LoRARequest
 from jackfield.outputs import RequestOutput
 from jackfield.sampling_params import SamplingParams
 
@@ -55,6 +56,7 @@ class AsyncLLM:
         request_id: str | None = None,
         *,
         priority: int = 0,
+        lora_request: LoRARequest | None = None,
     ) -> AsyncIterator[RequestOutput]:
         """Yield all that came so far, each time something came. Leaving the loop early frees what the engine holds.
 
@@ -65,7 +67,9 @@ class AsyncLLM:
         frontend = await self.start()
         sampling = sampling_params or SamplingParams(**frontend.model.default_sampling)
         parsed = prompt if isinstance(prompt, Prompt) else parse_prompt(prompt)
-        submission = await frontend.submit(Ask(id=id, prompts=[parsed], sampling=sampling, priority=priority))
+        submission = await frontend.submit(
+            Ask(id=id, prompts=[parsed], sampling=sampling, priority=priority, lora=lora_request)
+        )
         self._running[id] = submission
         try:
             (state,) = submission.states

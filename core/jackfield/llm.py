@@ -16,11 +16,13 @@ from jackfield.frontend.processor import OutputProcessor, RequestState
 from jackfield.frontend.prompt import Prompt, parse_prompts
 from jackfield.frontend.requests import RequestBuilder
 from jackfield.frontend.tokenizer import Tokenizer
+from jackfield.lora_request import LoRARequest
 from jackfield.option_names import check_option_names
 from jackfield.outputs import GenerationError, RequestOutput
 from jackfield.sampling_params import SamplingParams
 
 SamplingChoice = SamplingParams | Sequence[SamplingParams] | None
+LoraChoice = LoRARequest | Sequence[LoRARequest | None] | None
 
 
 class LLM:
@@ -58,14 +60,18 @@ class LLM:
         *,
         use_tqdm: bool = True,
         priority: Sequence[int] | None = None,
+        lora_request: LoraChoice = None,
     ) -> list[RequestOutput]:
         """Answer every prompt, in the order given.
 
         `prompts` is a string, {"prompt": ...}, {"prompt_token_ids": [...]}, a list of token ids, or a list of these.
-        `sampling_params` is one for all or one a prompt; None: the model's own. Raises FieldError (a ValueError) for a
-        bad request before anything runs, GenerationError when the engine failed some.
+        `sampling_params` is one for all or one a prompt; None: the model's own. So is `lora_request`; None: no adapter.
+        Raises FieldError (a ValueError) for a bad request before anything runs, ValueError for an adapter that does not
+        fit, GenerationError when the engine failed some.
         """
-        return self._run(parse_prompts(prompts), sampling_params, use_tqdm=use_tqdm, priority=priority)
+        return self._run(
+            parse_prompts(prompts), sampling_params, use_tqdm=use_tqdm, priority=priority, loras=lora_request
+        )
 
     def chat(
         self,
@@ -77,6 +83,7 @@ class LLM:
         chat_template: str | None = None,
         tools: list[Any] | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
+        lora_request: LoraChoice = None,
     ) -> list[RequestOutput]:
         """Answer one conversation (a list of {"role": ..., "content": ...}) or a list of conversations.
 
@@ -86,7 +93,7 @@ class LLM:
         options = {"add_generation_prompt": add_generation_prompt, "chat_template": chat_template, "tools": tools}
         options.update(chat_template_kwargs or {})
         prompts = [self._chat_prompt(conversation, options) for conversation in conversations]
-        return self._run(prompts, sampling_params, use_tqdm=use_tqdm, priority=None)
+        return self._run(prompts, sampling_params, use_tqdm=use_tqdm, priority=None, loras=lora_request)
 
     def stream(self, prompt: Any, sampling_params: SamplingParams | None = None) -> Iterator[str]:
         """The pieces of one answer to one prompt, as they are made. Raises as `generate` does."""
@@ -111,13 +118,20 @@ class LLM:
         )
 
     def _run(
-        self, prompts: list[Prompt], choice: SamplingChoice, *, use_tqdm: bool, priority: Sequence[int] | None
+        self,
+        prompts: list[Prompt],
+        choice: SamplingChoice,
+        *,
+        use_tqdm: bool,
+        priority: Sequence[int] | None,
+        loras: LoraChoice,
     ) -> list[RequestOutput]:
         samplings = self._one_each("sampling_params", choice or self.get_default_sampling_params(), len(prompts))
         priorities = self._one_each("priority", 0 if priority is None else priority, len(prompts))
+        adapters = self._one_each("lora_request", loras, len(prompts))
         states = [
-            self._state(prompt, sampling, each)
-            for prompt, sampling, each in zip(prompts, samplings, priorities, strict=True)
+            self._state(prompt, sampling, each, lora)
+            for prompt, sampling, each, lora in zip(prompts, samplings, priorities, adapters, strict=True)
         ]
         with Progress(disable=not use_tqdm, transient=True) as progress:
             bar = progress.add_task("Answering", total=len(states))
@@ -141,9 +155,11 @@ class LLM:
         if state.error is not None:
             raise GenerationError({state.request.id: state.error}, [state.output()])
 
-    def _state(self, prompt: Prompt, sampling: SamplingParams, priority: int) -> RequestState:
+    def _state(
+        self, prompt: Prompt, sampling: SamplingParams, priority: int, lora: LoRARequest | None = None
+    ) -> RequestState:
         ids = self._builder.tokenize(prompt)
-        request = self._builder.build(str(next(self._ids)), prompt, ids, sampling, priority=priority)
+        request = self._builder.build(str(next(self._ids)), prompt, ids, sampling, priority=priority, lora=lora)
         return RequestState(request, self._builder)
 
     def _updates(self, states: list[RequestState]) -> Iterator[list[RequestState]]:

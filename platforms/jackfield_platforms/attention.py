@@ -113,9 +113,9 @@ class AttentionBackend(ABC, Generic[Plan]):
         """
 
     # optional
-    graphs: ClassVar[Literal["any", "uniform", "none"]] = "none"
     kinds: ClassVar[tuple[type, ...]] = (Paged, Windowed)  # of KVSpec that it knows: any other is refused for it
     exports: ClassVar[bool] = False  # whether tokens can be read from its caches and written into them
+    graphs: ClassVar[Literal["any", "uniform", "none"]] = "none"  # buckets at which `run` may be inside a capture
 
     def __init__(self, need: AttentionNeed, block_size: int, *, device: torch.device, ops: Ops) -> None:
         self.need, self.block_size, self.device, self.ops = need, block_size, device, ops
@@ -127,6 +127,11 @@ class AttentionBackend(ABC, Generic[Plan]):
             return cls.rejects(need)
         known = ", ".join(kind.__name__ for kind in cls.kinds)
         return f"{type(need.kv).__name__} caches are unknown to it; it knows {known}"
+
+    @classmethod
+    def may_capture(cls, bucket: Bucket) -> bool:
+        """Whether `run` may be inside a capture at `bucket`; elsewhere it runs between captured pieces."""
+        return cls.graphs == "any" or (cls.graphs == "uniform" and bucket.is_uniform)
 
     @classmethod
     def block_bytes(cls, spec: KVSpec, block_size: int) -> int:

@@ -25,6 +25,11 @@ class Bucket(msgspec.Struct, frozen=True):
     max_blocks: int = 0  # blocks a row; 0: not bounded
     num_blocks: int = 0  # blocks of all rows together; 0: num_rows * max_blocks
 
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all rows hold equally many query tokens."""
+        return self.phase == "decode" or self.query_len is not None
+
     def describe(self) -> str:
         """One line: "decode, num_rows 8, num_tokens 8, query_len 1, max_blocks 16"; what is not bounded is left out."""
         sizes = {name: getattr(self, name) for name in self.__struct_fields__ if name != "phase"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -17,11 +17,42 @@ class ProgramKey(msgspec.Struct, frozen=True):
     program: str  # "embed", "forward" or "logits"
     bucket: Bucket
     variant: str = ""
+    piece: int | None = None  # which stretch between two cuts, from 0 on; None: the whole program
+
+
+class Pieces(ABC):
+    """Captures a program in stretches: the core cuts it where it must run something itself, such as attention that no
+    capture may hold.
+
+    The core runs the program once as it is, then once more between `begin` and `end`, which it calls anew at each cut.
+    Each piece has a key of its own. Pieces are replayed in the order in which they were captured, all of them before
+    another program's; between two of them the core runs operations of its own on the device, in order.
+    """
+
+    @abstractmethod
+    def begin(self, key: ProgramKey, buffers: tuple[Any, ...]) -> None:
+        """From now on, what this thread launches is recorded as the piece `key`. It may stay without values.
+
+        `buffers` is what the whole program reads; beside it a piece reads what earlier pieces made, and bridges that
+        the core owns, writes, and keeps where they are.
+        """
+
+    @abstractmethod
+    def end(self, key: ProgramKey) -> int:
+        """The piece is complete; returns the bytes that it took. Called also when the program failed in the middle.
+
+        Tensors made in the piece that are alive now may be read by later pieces.
+        """
+
+    @abstractmethod
+    def replay(self, key: ProgramKey, buffers: tuple[Any, ...]) -> None:
+        """Run a piece: the same operations, from and to where they were captured."""
 
 
 class GraphRunner(ABC):
     """Runs a model's programs over persistent buffers, from a capture where there is one."""
 
+    # required
     @abstractmethod
     def capture(self, key: ProgramKey, program: Callable[..., Any], buffers: tuple[Any, ...]) -> int:
         """Record `program(*buffers)`; returns the bytes that the capture took.
@@ -36,9 +67,18 @@ class GraphRunner(ABC):
         programs are captured over them.
         """
 
+    # optional
+    captures: ClassVar[bool] = True  # whether it captures at all
+
+    def pieces(self) -> Pieces | str:
+        """How to capture a program in pieces, or why that cannot be."""
+        return "it captures whole programs only"
+
 
 class EagerRunner(GraphRunner):
     """No capture: every call runs the program."""
+
+    captures = False
 
     def capture(self, key: ProgramKey, program: Callable[..., Any], buffers: tuple[Any, ...]) -> int:
         return 0

@@ -31,6 +31,12 @@ class SiluMulFn(Protocol):
     def __call__(self, gate_up: Tensor) -> Tensor: ...
 
 
+class LoraAddFn(Protocol):
+    def __call__(
+        self, out: Tensor, x: Tensor, a: Tensor, b: Tensor, adapters: Tensor, out_sizes: Sequence[int]
+    ) -> Tensor: ...
+
+
 class RotaryFn(Protocol):
     def __call__(
         self, q: Tensor, k: Tensor, table: Tensor, positions: Tensor, interleaved: bool
@@ -62,6 +68,7 @@ class OpTable(msgspec.Struct, frozen=True, kw_only=True):
     reduce_add_rms_norm: tuple[Impl, ...] = ()
     silu_mul: tuple[Impl, ...] = ()
     rotary: tuple[Impl, ...] = ()
+    lora_add: tuple[Impl, ...] = ()
 
 
 class Ops(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +78,7 @@ class Ops(msgspec.Struct, frozen=True, kw_only=True):
     reduce_add_rms_norm: ReduceAddRMSNormFn
     silu_mul: SiluMulFn
     rotary: RotaryFn
+    lora_add: LoraAddFn
     chosen: dict[str, Choice[Impl]]
 
 

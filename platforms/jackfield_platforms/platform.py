@@ -18,6 +18,7 @@ from jackfield_platforms.attention import AttentionBackend
 from jackfield_platforms.bucket import BucketPlan, Limits
 from jackfield_platforms.capabilities import Capabilities
 from jackfield_platforms.communicator import Communicator, SingleRank
+from jackfield_platforms.fusion import DecoderSpec, Fuse
 from jackfield_platforms.graph import EagerRunner, GraphRunner
 from jackfield_platforms.linear import LinearOp
 from jackfield_platforms.ops import OpTable
@@ -102,6 +103,10 @@ class Platform(ABC):
         `weight_bytes` is what the whole checkpoint takes, 0 when unknown: some ways trade memory for speed.
         """
         return ()
+
+    def fuse(self, spec: DecoderSpec) -> Fuse | str:
+        """How to make one call of a whole decoder layer, from its packed weights; or why it stays in parts."""
+        return "no fused layers"
 
     def buckets(self, limits: Limits) -> BucketPlan:
         """Sizes that run; the default runs any."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,6 +30,21 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     """silu(first half) * second half of the last dimension (SwiGLU, Shazeer, 2020)."""
     gate, up = gate_up.chunk(2, dim=-1)
     return F.silu(gate) * up
+
+
+def lora_add(out: Tensor, x: Tensor, a: Tensor, b: Tensor, adapters: Tensor, out_sizes: Sequence[int]) -> Tensor:
+    """`out` and, for each token of `x`, b(a(x)) of its own adapter (Hu et al., 2021).
+
+    out `[tokens, out]`, x `[tokens, in]`, a `[slots, parts, rank, in]`, b `[slots, rank, out]`, adapters `[tokens]` the
+    slot of each token, -1 none. Part p of `out`, `out_sizes[p]` wide, comes from `a[:, p]`. Shapes depend on no value:
+    the narrow product is made for every slot, and those of other adapters are dropped. Returns a new tensor.
+    """
+    slots = a.shape[0]
+    narrow = F.linear(x, a.flatten(0, 2)).unflatten(-1, a.shape[:3])  # [tokens, slots, parts, rank]
+    own = adapters[:, None] == torch.arange(slots, device=x.device)
+    narrow = torch.where(own[:, :, None, None], narrow, 0)
+    wide = b.flatten(0, 1).split(tuple(out_sizes), dim=-1)  # each [slots * rank, part]
+    return out + torch.cat([narrow[:, :, part].flatten(1) @ rows for part, rows in enumerate(wide)], dim=-1)
 
 
 def rotary(q: Tensor, k: Tensor, table: Tensor, positions: Tensor, interleaved: bool) -> tuple[Tensor, Tensor]:

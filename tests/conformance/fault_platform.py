@@ -37,6 +37,9 @@ class Sound(StrictPlatform):
     def ops(self) -> OpTable:
         return self._part("ops", OpTable())
 
+    def fuse(self, spec: Any) -> Any:
+        return self._part("fuse", super().fuse)(spec)
+
     def linear_ops(self, weight_bytes: int = 0) -> Sequence[LinearOp]:
         return self._part("linear_ops", ())
 

@@ -17,6 +17,7 @@ from jackfield_platforms.buckets.static_plan import StaticBuckets, StaticSizes
 from jackfield_platforms.communicator import SingleRank
 from jackfield_platforms.graph import GraphRunner
 from jackfield_platforms.linear import TorchLinear
+from jackfield_platforms.testing.plain_fusion import fuse_plain, plain_layer
 
 replace = msgspec.structs.replace
 
@@ -152,6 +153,22 @@ def rotary_in_halves_alone(q, k, table, positions, interleaved):
 def rotary_in_place(q, k, table, positions, interleaved):
     turned = reference.rotary(q, k, table, positions, interleaved)
     return tuple(x.copy_(new) for x, new in zip((q, k), turned, strict=True))
+
+
+def lora_of_the_last_slot_for_none(out, x, a, b, adapters, out_sizes):
+    return reference.lora_add(out, x, a, b, adapters % len(a), out_sizes)
+
+
+def fused_with_the_old_residual(spec):
+    def fuse(weights):
+        layer = plain_layer(spec, weights)
+        return lambda partial, residual, *rest: (layer(partial, residual, *rest)[0], residual)
+
+    return fuse
+
+
+def fused_without_norms_of_heads(spec):
+    return lambda weights: fuse_plain(spec)(replace(weights, q_norm=None, k_norm=None))
 
 
 class DropsBias(TorchLinear):

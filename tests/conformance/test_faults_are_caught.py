@@ -10,6 +10,7 @@ from typing import Any
 import fault_platform
 import faulty_attention as attention
 import faulty_parts as parts
+import faulty_pieces as pieces
 import faulty_transfer as transfer
 import pytest
 
@@ -21,6 +22,7 @@ from jackfield_platforms.ops import Impl, OpTable
 from jackfield_platforms.platform import Memory
 from jackfield_platforms.testing import conformance
 from jackfield_platforms.testing.conformance.run import KitOptions, check
+from jackfield_platforms.testing.plain_fusion import fuse_plain
 
 FLOAT32 = {"dtypes": ("float32",), "kv_dtypes": ("float32",)}
 
@@ -129,6 +131,19 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"check_two_captures_do_not_disturb_each_other"},
     ),
     "outputs move": ({"graph_runner": parts.MovesItsOutputs()}, {"check_outputs_keep_their_address"}),
+    "a piece keeps its first answer": (
+        {"graph_runner": pieces.KeepsTheFirstAnswer()},
+        {"check_pieces_equal_eager_on_new_contents"},
+    ),
+    "a stale bridge": ({"graph_runner": pieces.ReadsStaleBridges()}, {"check_pieces_equal_eager_on_new_contents"}),
+    "pieces of one size for all": (
+        {"graph_runner": pieces.ForgetsTheSize()},
+        {"check_pieces_of_two_sizes_do_not_disturb_each_other"},
+    ),
+    "the gap between pieces captured": (
+        {"graph_runner": pieces.CapturesTheGap()},
+        {"check_what_runs_between_pieces_is_not_replayed"},
+    ),
     "a bucket too small": (
         {"buckets": parts.planned_by(parts.TooSmall)},
         {"check_every_step_is_placed_whole_and_in_order"},
@@ -158,10 +173,13 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "silu of the wrong half": (op("silu_mul", parts.silu_of_the_wrong_half), {"check_silu_mul"}),
     "rotary in halves alone": (op("rotary", parts.rotary_in_halves_alone), {"check_rotary"}),
     "rotary in place": (op("rotary", parts.rotary_in_place), {"check_rotary"}),
+    "no adapter taken for the last": (op("lora_add", parts.lora_of_the_last_slot_for_none), {"check_lora_add"}),
     "functions in the table": (
         {"ops": OpTable(silu_mul=(parts.silu_of_the_wrong_half,))},
         {"check_the_table_is_one_of_ops"},
     ),
+    "a fused layer keeps the old residual": ({"fuse": parts.fused_with_the_old_residual}, {"check_fused_layer"}),
+    "a fused layer norms no heads": ({"fuse": parts.fused_without_norms_of_heads}, {"check_fused_layer"}),
     "linear drops its bias": ({"linear_ops": (parts.DropsBias(),)}, {"check_linear"}),
     "rows in order": ({"linear_ops": (parts.ReadsRowsInOrder(),)}, {"check_rows_of_a_weight"}),
     "the last packed weight": ({"linear_ops": (parts.KeepsTheLastWeight(),)}, {"check_packed_weights_stand_alone"}),
@@ -216,7 +234,12 @@ def test_a_fault_is_caught(fault):
     assert any("Mismatch" in message for message in told) or fault == "accepts what it cannot run"
 
 
-PLANS = {"its own": {}, "padded": {"buckets": parts.padded_rows}, "pow2": {"buckets": parts.planned_by(StaticBuckets)}}
+PLANS = {
+    "its own": {},
+    "fused": {"fuse": fuse_plain},
+    "padded": {"buckets": parts.padded_rows},
+    "pow2": {"buckets": parts.planned_by(StaticBuckets)},
+}
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from jackfield.engine.messages import EngineStats
 from jackfield.engine.step import Executor, Step, StepResult
+from jackfield.lora_request import LoRARequest
 from jackfield_platforms.kv_tokens import KVTokens
 from jackfield_platforms.refusal import Refused
 
@@ -45,6 +46,9 @@ class StubExecutor:
     def import_kv(self, slots: Sequence[npt.NDArray[np.int64]], tokens: Sequence[KVTokens]) -> None:
         raise Refused("An emulated device without a model keeps no KV")
 
+    def read_adapter(self, lora: LoRARequest) -> None:
+        raise ValueError(f"no model is here that the adapter {lora.lora_name!r} could change")
+
     def launch(self, step: Step) -> int:
         return int(np.count_nonzero(step.samples))
 
@@ -67,6 +71,9 @@ class LaunchOnly:
 
     def import_kv(self, slots: Sequence[npt.NDArray[np.int64]], tokens: Sequence[KVTokens]) -> None:
         self._runner.import_kv(slots, tokens)
+
+    def read_adapter(self, lora: LoRARequest) -> None:
+        self._runner.read_adapter(lora)
 
     def launch(self, step: Step) -> int:
         self._runner.launch(step)

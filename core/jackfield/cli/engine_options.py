@@ -25,6 +25,9 @@ HELPS = {
     "kv_cache_memory": Help("Memory for the KV cache, such as 2G or 512M.", kind=BYTES),
     "memory_utilization": Help("Share of the device's free memory to plan with, between 0 and 1."),
     "enable_prefix_caching": Help("Reuse the KV blocks of prompts that begin alike."),
+    "enable_lora": Help("Serve LoRA adapters that requests name."),
+    "max_loras": Help("LoRA adapters in use at once."),
+    "max_lora_rank": Help("The largest rank of a LoRA adapter; memory is set aside for it."),
     "load_format": Help("dummy: random weights, without reading any."),
     "overlap": Help("Schedule the next step while one runs; auto: where the platform runs asynchronously."),
     "buckets": Help(

@@ -35,7 +35,7 @@ _NUMBERED = re.compile(r"(?<=\.)\d+(?=\.)")  # the layer's number in "model.laye
     ],
 )
 def command(as_json: bool, **values: Any) -> None:
-    """Tell which implementation serves each op, attention layer and linear layer of a model, and why."""
+    """Tell which implementation serves each op, attention, linear and decoder layer of a model, and why."""
     explanation = explained(take(EngineOptions, values))
     if as_json:
         print_json(explanation)
@@ -67,6 +67,7 @@ def _print(explanation: Explanation) -> None:
     _table("op", explanation.ops)
     _table("attention", explanation.attention)
     _table("linear layer", alike(explanation.linears))
+    _table("decoder layer", explanation.layers)
     if explanation.unread:
         print_table(
             ("override that nobody reads", "of op", "why"),

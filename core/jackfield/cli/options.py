@@ -54,6 +54,8 @@ def _option(field: msgspec.structs.FieldInfo, hint: Any, help: Help) -> click.Op
     spelled = field.name.replace("_", "-")
     default = None if field.default is msgspec.NODEFAULT else field.default
     more: dict[str, Any] = {"default": default, "help": help.text, "envvar": help.envvar}
+    if get_origin(hint) is tuple:
+        return click.Option([f"--{spelled}", field.name], type=str, multiple=True, **more)
     if hint is bool:
         return click.Option([f"--{spelled}/--no-{spelled}", field.name], show_default=True, **more)
     return click.Option([f"--{spelled}", field.name], type=help.kind or _kind(hint), show_default=True, **more)

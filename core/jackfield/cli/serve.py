@@ -15,6 +15,7 @@ HELPS = {
     "host": Help("Address to listen on."),
     "port": Help("Port to listen on.", kind=click.IntRange(0, 65535)),
     "served_model_name": Help("What clients call the model; the folder's name unless given."),
+    "lora_modules": Help("A LoRA adapter, as name=folder; requests name it as their model. Give it once an adapter."),
     "api_key": Help("Clients must send it as a bearer token.", envvar="JACKFIELD_API_KEY"),
     "max_waiting": Help("Requests that may wait; further ones are answered 429."),
     "drain_seconds": Help("How long running requests may take after SIGTERM."),

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from jackfield.config.json_fields import ConfigError
+from jackfield.config.lora_limits import LoraLimits
 from jackfield.config.model_config import ModelConfig
 from jackfield.config.options import EngineOptions
 from jackfield_platforms.capabilities import Capabilities
@@ -34,6 +35,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     kv_cache_memory: int | None
     memory_utilization: float
     enable_prefix_caching: bool
+    lora: LoraLimits | None  # None: requests may not name adapters
     dummy_weights: bool
     overlap: bool
     buckets: Path | None
@@ -71,6 +73,7 @@ def resolve(options: EngineOptions, model: ModelConfig, path: Path, capabilities
         kv_cache_memory=options.kv_cache_memory,
         memory_utilization=options.memory_utilization or capabilities.memory_utilization,
         enable_prefix_caching=options.enable_prefix_caching and capabilities.scheduling.prefix_reuse,
+        lora=LoraLimits(options.max_loras, options.max_lora_rank) if options.enable_lora else None,
         dummy_weights=options.load_format == "dummy",
         overlap=capabilities.asynchronous if options.overlap == "auto" else options.overlap == "on",
         buckets=None if options.buckets is None else Path(options.buckets),
@@ -111,7 +114,8 @@ def _dtype(wanted: str, found: str, supported: tuple[str, ...], option: str) -> 
 
 
 def _check_numbers(options: EngineOptions) -> None:
-    for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "block_size", "kv_cache_memory"):
+    sizes = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "block_size", "kv_cache_memory")
+    for name in (*sizes, "max_loras", "max_lora_rank"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be at least 1; got {value}")

@@ -26,6 +26,9 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     kv_cache_memory: int | None = None  # bytes; None: `memory_utilization` of what the platform reports as free
     memory_utilization: float | None = None
     enable_prefix_caching: bool = True
+    enable_lora: bool = False
+    max_loras: int = 1  # adapters in use at once
+    max_lora_rank: int = 16
     load_format: Literal["auto", "safetensors", "dummy"] = "auto"
     overlap: Literal["auto", "on", "off"] = "auto"  # auto: on where the platform runs asynchronously
     buckets: str | None = None  # a JSON file of planned sizes; None: the platform's plan

@@ -21,6 +21,8 @@ from jackfield.engine.scheduler_config import KVGroup, SchedulerConfig
 from jackfield.engine.startup import captures_text, startup_text
 from jackfield.engine.warm_up import bucket_plan, warm_up
 from jackfield.engine.weight_formats import format_by_layer
+from jackfield.layers.fused_decoder import fuse_layers
+from jackfield.layers.lora_slots import add_slots
 from jackfield.loader.dummy import dummy_model
 from jackfield.loader.folder import checkpoint_bytes, model_folder
 from jackfield.loader.load import empty_model, load_model
@@ -70,6 +72,9 @@ def assemble(found: Found, options: EngineOptions, *, progress: bool) -> Engine:
     plugins, platform = blueprint.plugins, blueprint.platform
     config, build = blueprint.config, blueprint.build
     model = _model(config, build, blueprint.registry, progress=progress)
+    if build.lora is not None:
+        add_slots(model)
+    fuse_layers(model, platform.fuse)
     groups = make_groups(
         model.attention_needs(),
         plugins.attention_backends(platform),
@@ -111,6 +116,7 @@ def _build(config: EngineConfig, platform: Platform, plugins: Plugins) -> Build:
         comm=platform.communicator(),
         quant=format_by_layer(config, plugins.quant_methods()),
         layers=range(config.model.num_layers),
+        lora=config.lora,
         max_model_len=config.max_model_len,
     )
 
@@ -151,6 +157,7 @@ def _scheduler_config(
         rules=platform.capabilities().scheduling,
         enable_prefix_caching=config.enable_prefix_caching,
         hash_unit=math.gcd(_HASH_UNIT, *sizes),
+        max_loras=0 if config.lora is None else config.lora.max_loras,
         target_step_seconds=config.target_step_seconds,
     )
 
@@ -163,4 +170,5 @@ def _model_info(options: EngineOptions, config: EngineConfig, size: KVSize) -> M
         eos_token_ids=frozenset(config.model.eos_token_ids),
         tokenizer=str(Path(config.tokenizer_path)),
         default_sampling=dict(config.model.default_sampling),
+        serves_lora=config.lora is not None,
     )

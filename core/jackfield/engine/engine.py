@@ -54,6 +54,8 @@ class Engine:
 
     def add(self, request: EngineRequest) -> None:
         """Queue a sequence; ValueError when it can never run, with the numbers."""
+        if request.lora is not None:
+            self._executor.read_adapter(request.lora)
         self._scheduler.add(request)
 
     def abort(self, id: str) -> None:

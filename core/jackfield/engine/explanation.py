@@ -1,22 +1,27 @@
-"""What serves each op, each kind of attention and each linear layer of a model, and why better candidates refused.
+"""What serves each op, each kind of attention, each linear and decoder layer of a model, and why others refused.
 
 It is made from a blueprint: the model's layers are there, its weights are not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from jackfield.engine.assembly import Blueprint
+from jackfield.layers.fused_decoder import ask, decoder_layers
 from jackfield.layers.linear import Linear
+from jackfield.models.interface import Model
 from jackfield.runner.attention_groups import choose_backend, layers_by_need
 from jackfield_platforms.attention import AttentionBackend, AttentionNeed
 from jackfield_platforms.kv import Latent, Windowed
 from jackfield_platforms.ops import Unread, unread_overrides
+from jackfield_platforms.platform import Platform
 from jackfield_platforms.refusal import Choice, Refused
+
+ONE_CALL, IN_PARTS = "one fused call", "its parts"
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -47,6 +52,7 @@ class Explanation(msgspec.Struct, frozen=True):
     ops: tuple[Served, ...]
     attention: tuple[Served, ...]
     linears: tuple[Served, ...]
+    layers: tuple[Served, ...]  # decoder layers: by the platform in one call, or in parts
     unread: tuple[Unread, ...]
 
     @property
@@ -77,6 +83,7 @@ def explain(blueprint: Blueprint) -> Explanation:
         ops=tuple(_chosen(op, "", choice) for op, choice in blueprint.build.ops.chosen.items()),
         attention=tuple(_attention(need, layers, backends) for need, layers in needs.items()),
         linears=tuple(_linear(module) for module in model.modules() if isinstance(module, Linear)),
+        layers=tuple(_layers(model, platform)),
         unread=unread_overrides(platform.ops(), platform.capabilities().dtypes),
     )
 
@@ -123,6 +130,20 @@ def _linear(layer: Linear) -> Served:
     spec = layer.spec
     detail = f"{layer.method.name}, {spec.in_size} to {' + '.join(map(str, spec.out_sizes))}, {spec.dtype}"
     return _served(spec.name, detail, layer.expected_choice)
+
+
+def _layers(model: Model, platform: Platform) -> Iterator[Served]:
+    """Runs of decoder layers that the platform answers alike."""
+    answers: dict[str | None, list[int]] = {}
+    for layer in decoder_layers(model):
+        try:
+            answer = ask(layer, model, platform.fuse)
+        except Refused:
+            answer = "nobody serves one of its linear layers"
+        answers.setdefault(answer if isinstance(answer, str) else None, []).append(layer.number)
+    for why, numbers in answers.items():
+        refusals = () if why is None else (Refusal(platform.name, why),)
+        yield Served(f"layers {spans(numbers)}", "", ONE_CALL if why is None else IN_PARTS, refusals)
 
 
 def _served(what: str, detail: str, choose: Callable[[], Choice[Any]]) -> Served:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from jackfield.lora_request import LoRARequest
 from jackfield.sampling_params import SamplingParams
 
 FinishReason = Literal["stop", "length", "abort", "error"]
@@ -25,6 +26,7 @@ class EngineRequest(msgspec.Struct, frozen=True):
     stop_token_ids: frozenset[int] = frozenset()
     priority: int = 0  # lower is served first
     cache_salt: str = ""  # mixed into the hashes of cached blocks: requests with different salts share nothing
+    lora: LoRARequest | None = None  # the adapter that it runs with
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True):

@@ -15,4 +15,5 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     vocab_size: int  # rows of the output head; the tokenizer may know fewer
     eos_token_ids: frozenset[int]
     tokenizer: str  # a folder
+    serves_lora: bool = False  # whether requests may name adapters
     default_sampling: dict[str, Any] = {}  # from the model's generation config, under the names of SamplingParams

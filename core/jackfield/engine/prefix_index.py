@@ -14,7 +14,7 @@ DIGEST_BYTES = 16
 
 
 def root_hash(*parts: str) -> bytes:
-    """Where a chain starts. Sequences share blocks only if all `parts` agree: the cache salt, later the LoRA id."""
+    """Where a chain starts. Sequences share blocks only if all `parts` agree: the cache salt, the LoRA id."""
     digest = blake2b(digest_size=DIGEST_BYTES, person=b"jackfield-prefix")
     for part in parts:
         text = part.encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from jackfield.engine.adapter_slots import AdapterSlots
 from jackfield.engine.kv_blocks import KVBlocks, PrefixHit
 from jackfield.engine.rows import DecodeBatch
 from jackfield.engine.scheduler_config import SchedulerConfig
@@ -20,6 +21,7 @@ class RunningSet:
         self.decoding = DecodeBatch(self.columns)
         self.prefilling: list[Sequence] = []  # best first
         self.num_draining = 0
+        self.adapters = AdapterSlots(config.max_loras)
 
     def __len__(self) -> int:
         return len(self.decoding) + len(self.prefilling) + self.num_draining
@@ -31,6 +33,7 @@ class RunningSet:
     def enter(self, sequence: Sequence, hit: PrefixHit) -> None:
         """Give a waiting sequence a slot and the blocks of its prefix hit."""
         self.columns.take(sequence, hit.length)
+        sequence.adapter_slot = self.adapters.take(sequence.request.lora)
         self.blocks.start(sequence.slot, hit)
         sequence.phase = Phase.PREFILLING
         sequence.num_admissions += 1
@@ -64,6 +67,8 @@ class RunningSet:
             self.num_draining -= 1
         self.blocks.release(sequence.slot)
         self.columns.give(sequence)
+        self.adapters.give(sequence.request.lora)
+        sequence.adapter_slot = -1
         sequence.phase = phase
 
     def promised(self) -> list[int]:

@@ -230,6 +230,8 @@ class Scheduler:
         if not self._waiting or not running.has_free_slot or self._waiting.first.num_in_flight:
             return 0
         sequence = self._waiting.first
+        if not running.adapters.has_room(sequence.request.lora):
+            return 0
         known, hit = len(sequence.tokens), running.blocks.match(sequence)
         num_new = self._chunk(known - hit.length, budget)
         if num_new == 0 or not running.blocks.fits(known, hit, promised=running.promised()):
@@ -245,7 +247,15 @@ class Scheduler:
         request = sequence.request
         tokens = sequence.tokens.tobytes()
         self._draft.starts.append(
-            Start(sequence.slot, request.sampling, request.stop_token_ids, sequence.prompt_len, tokens)
+            Start(
+                slot=sequence.slot,
+                sampling=request.sampling,
+                stop_token_ids=request.stop_token_ids,
+                prompt_len=sequence.prompt_len,
+                tokens=tokens,
+                adapter_slot=sequence.adapter_slot,
+                lora=request.lora,
+            )
         )
         self._append(sequence, hit.length, hit.length + num_new)
         return num_new

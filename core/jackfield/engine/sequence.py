@@ -33,6 +33,7 @@ class Sequence:
     root: bytes  # where its chain of hashes starts
     phase: Phase = Phase.WAITING
     slot: int = -1
+    adapter_slot: int = -1  # of its LoRA adapter, while it has a slot
     hashes: list[bytes] = field(default_factory=list)  # one a full hash unit of known tokens
     num_in_flight: int = 0  # while WAITING: tokens sampled before the preemption, results yet to come
     num_cached: int = 0  # prompt tokens that the first admission found in the prefix cache
@@ -49,7 +50,7 @@ class Sequence:
         room = max_model_len - prompt_len
         max_tokens = room if request.sampling.max_tokens is None else min(room, request.sampling.max_tokens)
         tokens = np.array(request.prompt_token_ids, dtype=np.int32)
-        return cls(request, arrival, tokens, limit=prompt_len + max_tokens, root=root_hash(request.cache_salt))
+        return cls(request, arrival, tokens, limit=prompt_len + max_tokens, root=_root(request))
 
     @property
     def order(self) -> tuple[int, int]:
@@ -59,3 +60,9 @@ class Sequence:
     @property
     def prompt_len(self) -> int:
         return len(self.request.prompt_token_ids)
+
+
+def _root(request: EngineRequest) -> bytes:
+    """Keys and values depend on the adapter: sequences share them only under the same one."""
+    adapter = () if request.lora is None else (str(request.lora.lora_int_id),)
+    return root_hash(request.cache_salt, *adapter)

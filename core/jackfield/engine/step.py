@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jackfield.engine.messages import EngineStats, TokenLogprobs
+from jackfield.lora_request import LoRARequest
 from jackfield.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Start(msgspec.Struct, frozen=True):
     stop_token_ids: frozenset[int]  # masked out until min_tokens are there
     prompt_len: int
     tokens: bytes  # int32: every id that is known so far, prompt first, for penalties
+    adapter_slot: int = -1  # where its LoRA adapter lies on the device, -1: it has none
+    lora: LoRARequest | None = None  # the adapter, to be put there unless it is there
     # blocks that the prefix cache gave arrive in the step's `tables`, like any others
 
 
@@ -96,6 +99,9 @@ class Executor(Protocol):
 
     def launch(self, step: Step) -> Any:
         """Run the model over the step's rows; hidden states stay on the device."""
+
+    def read_adapter(self, lora: LoRARequest) -> None:
+        """Make sure that an adapter can be served, before a request with it is queued; ValueError says why not."""
 
     def count(self, stats: EngineStats) -> EngineStats:
         """The same reading with what the executor counts: launches by bucket, late captures."""

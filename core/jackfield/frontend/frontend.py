@@ -18,6 +18,7 @@ from jackfield.frontend.prompt import Prompt
 from jackfield.frontend.requests import Request, RequestBuilder
 from jackfield.frontend.submission import Submission
 from jackfield.frontend.tokenizer import Tokenizer
+from jackfield.lora_request import LoRARequest
 from jackfield.sampling_params import SamplingParams
 
 _LONG_TEXT = 4096  # characters; longer ones are tokenised in a thread, so that running streams do not wait
@@ -36,6 +37,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     prompts: Sequence[Prompt]
     sampling: SamplingParams
     priority: int = 0
+    lora: LoRARequest | None = None
     stream: bool = True  # False: the reader wants the whole only
 
 
@@ -123,7 +125,7 @@ class Frontend:
         else:
             ids = self._builder.tokenize(prompt)
         id = ask.id if len(ask.prompts) == 1 else f"{ask.id}/{index}"
-        return self._builder.build(id, prompt, ids, ask.sampling, priority=ask.priority)
+        return self._builder.build(id, prompt, ids, ask.sampling, priority=ask.priority, lora=ask.lora)
 
     def _check_room(self, num_new: int) -> None:
         if self.dead is not None:

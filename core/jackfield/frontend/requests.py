@@ -10,7 +10,8 @@ from jackfield.engine.messages import EngineRequest
 from jackfield.engine.model_info import ModelInfo
 from jackfield.frontend.prompt import Prompt
 from jackfield.frontend.tokenizer import Tokenizer
-from jackfield.frontend.validation import check_priority, check_prompt, check_sampling, resolve_max_tokens
+from jackfield.frontend.validation import check_lora, check_priority, check_prompt, check_sampling, resolve_max_tokens
+from jackfield.lora_request import LoRARequest
 from jackfield.sampling_params import SamplingParams
 
 _SEED_STRIDE = 0x9E3779B97F4A7C15  # odd and far from any small number, so that seeds 1, 2, 3 with n > 1 do not meet
@@ -41,8 +42,18 @@ class RequestBuilder:
         assert prompt.text is not None
         return self.tokenizer.encode(prompt.text, add_special_tokens=prompt.add_special_tokens)
 
-    def build(self, id: str, prompt: Prompt, ids: list[int], sampling: SamplingParams, *, priority: int = 0) -> Request:
+    def build(
+        self,
+        id: str,
+        prompt: Prompt,
+        ids: list[int],
+        sampling: SamplingParams,
+        *,
+        priority: int = 0,
+        lora: LoRARequest | None = None,
+    ) -> Request:
         """Check everything and resolve seeds, stop ids and the longest answer. Raises FieldError."""
+        check_lora(lora, self.model)
         check_prompt(ids, self.model)
         check_sampling(sampling, self.model)
         check_priority(priority)
@@ -60,6 +71,7 @@ class RequestBuilder:
                 ),
                 stop_token_ids=stop_ids,
                 priority=priority,
+                lora=lora,
                 cache_salt=prompt.cache_salt,
             )
             for index in range(sampling.n)

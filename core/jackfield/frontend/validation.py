@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from jackfield.engine.model_info import ModelInfo
 from jackfield.field_error import FieldError
+from jackfield.lora_request import LoRARequest
 from jackfield.sampling_params import SamplingParams
 
 
@@ -28,6 +29,16 @@ def check_sampling(sampling: SamplingParams, model: ModelInfo) -> None:
     _check_vocabulary("logit_bias", sampling.logit_bias or (), model)
     _check_vocabulary("allowed_token_ids", sampling.allowed_token_ids or (), model)
     _check_vocabulary("stop_token_ids", sampling.stop_token_ids or (), model)
+
+
+def check_lora(lora: LoRARequest | None, model: ModelInfo) -> None:
+    """An adapter may be named where the engine serves them."""
+    if lora is not None and not model.serves_lora:
+        raise FieldError(
+            "lora_request",
+            f"The request names the LoRA adapter {lora.lora_name!r}; this engine serves none. Start it with "
+            "--enable-lora.",
+        )
 
 
 def check_priority(priority: int) -> None:

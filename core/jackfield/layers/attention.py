@@ -32,11 +32,11 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, step: StepInputs, rope: Rope) -> Tensor:
         """`[tokens, hidden]` to `[tokens, hidden]`; a partial sum where the model is sharded."""
-        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in self.qkv_proj(x).split(self.sizes, dim=-1))
+        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in self.qkv_proj(x, step).split(self.sizes, dim=-1))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         attended = step.attend(self.slot, q, k, v, rope)  # [tokens, heads, head_dim]
-        out: Tensor = self.o_proj(attended.flatten(-2))
+        out: Tensor = self.o_proj(attended.flatten(-2), step)
         return out
 
 

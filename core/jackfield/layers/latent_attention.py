@@ -74,14 +74,13 @@ class LatentAttention(nn.Module):
         def linear(part: str, in_size: int, out_sizes: tuple[int, ...], bias: bool = False) -> Linear:
             return Linear(build, LinearSpec(f"{name}.{part}", in_size, out_sizes, dtype, bias))
 
+        self.q_a_proj: Linear | None = None  # queries may go through a latent of their own
         if latent.query_rank is None:
-            self.q_proj: nn.Module = linear("q_proj", hidden, queries)
+            self.q_proj = linear("q_proj", hidden, queries)
         else:
-            self.q_proj = nn.Sequential(
-                linear("q_a_proj", hidden, (latent.query_rank,), bias),
-                RMSNorm(build, f"{name}.q_a_layernorm", latent.query_rank, eps=_NORM_EPS),
-                linear("q_b_proj", latent.query_rank, queries),
-            )
+            self.q_a_proj = linear("q_a_proj", hidden, (latent.query_rank,), bias)
+            self.q_a_norm = RMSNorm(build, f"{name}.q_a_layernorm", latent.query_rank, eps=_NORM_EPS)
+            self.q_proj = linear("q_b_proj", latent.query_rank, queries)
         self.kv_a_proj = linear("kv_a_proj_with_mqa", hidden, (latent.rank + latent.rope_dim,), bias)
         self.kv_a_norm = RMSNorm(build, f"{name}.kv_a_layernorm", latent.rank, eps=_NORM_EPS)
         self.expansion = LatentExpansion(build, f"{name}.kv_b_proj")
@@ -91,15 +90,16 @@ class LatentAttention(nn.Module):
     def forward(self, x: Tensor, step: StepInputs, rope: Rope) -> Tensor:
         """`[tokens, hidden]` to `[tokens, hidden]`."""
         sizes = self.latent
-        q = self.q_proj(x).unflatten(-1, (-1, sizes.head_dim))  # [tokens, heads, nope_dim + rope_dim]
+        queries = x if self.q_a_proj is None else self.q_a_norm(self.q_a_proj(x, step))
+        q = self.q_proj(queries, step).unflatten(-1, (-1, sizes.head_dim))  # [tokens, heads, nope_dim + rope_dim]
         q_nope, q_rope = q.split((sizes.nope_dim, sizes.rope_dim), dim=-1)
-        latent, k_rope = self.kv_a_proj(x).split((sizes.rank, sizes.rope_dim), dim=-1)
+        latent, k_rope = self.kv_a_proj(x, step).split((sizes.rank, sizes.rope_dim), dim=-1)
         q_rope, k_rope = self.rotary(q_rope, k_rope[:, None], rope.table, rope.positions, sizes.interleaved)
         absorbed = torch.bmm(q_nope.transpose(0, 1), self.expansion.keys).transpose(0, 1)  # [tokens, heads, rank]
         q, k = torch.cat((absorbed, q_rope), dim=-1), torch.cat((self.kv_a_norm(latent)[:, None], k_rope), dim=-1)
         attended = step.attend(self.slot, q, k, k[..., : sizes.rank], None)  # [tokens, heads, rank]
         values = torch.bmm(attended.transpose(0, 1), self.expansion.values).transpose(0, 1)
-        out: Tensor = self.o_proj(values.flatten(-2))
+        out: Tensor = self.o_proj(values.flatten(-2), step)
         return out
 
 

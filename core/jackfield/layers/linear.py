@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from jackfield.layers.packable import Packable
-from jackfield.models.interface import Build
+from jackfield.models.interface import Build, StepInputs
 from jackfield_platforms.linear import Encoding, LinearOp, LinearSpec, Packed, ParamSpec, QuantMethod
 from jackfield_platforms.refusal import Choice, Refused, choose
+
+if TYPE_CHECKING:
+    from jackfield.layers.lora_slots import LoraSlots
 
 
 class Linear(Packable):
@@ -23,6 +27,7 @@ class Linear(Packable):
     packed: Packed
     multiply: Callable[[Tensor, Packed], Tensor]
     gather: Callable[[Packed, Tensor], Tensor]
+    lora: LoraSlots | None = None  # set where the engine serves adapters
 
     def __init__(
         self, build: Build, spec: LinearSpec, *, parts: tuple[str, ...] = (), alias: str | None = None
@@ -48,8 +53,11 @@ class Linear(Packable):
         """Which op serves, told before the weight is there; Refused when none can."""
         return self._choose(self.method.encoding(self.spec))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.multiply(x, self.packed)
+    def forward(self, x: Tensor, step: StepInputs | None = None) -> Tensor:
+        out = self.multiply(x, self.packed)
+        if self.lora is None or step is None or step.adapters is None:
+            return out
+        return self.lora.add(out, x, step.adapters)
 
     def rows(self, ids: Tensor) -> Tensor:
         """Rows of the weight, `[len(ids), in]`: a tied embedding."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from jackfield.layers.linear import Linear
-from jackfield.models.interface import Build
+from jackfield.models.interface import Build, StepInputs
 from jackfield_platforms.linear import LinearSpec
 
 
@@ -23,6 +23,6 @@ class MLP(nn.Module):
         self.down_proj = Linear(build, down)
         self.silu_mul = build.ops.silu_mul
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(self.silu_mul(self.gate_up_proj(x)))
+    def forward(self, x: Tensor, step: StepInputs) -> Tensor:
+        out: Tensor = self.down_proj(self.silu_mul(self.gate_up_proj(x, step)), step)
         return out

@@ -10,6 +10,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from jackfield.config.lora_limits import LoraLimits
 from jackfield.config.model_config import ModelConfig
 from jackfield_platforms.attention import AttentionNeed, Rope
 from jackfield_platforms.capabilities import Capabilities
@@ -24,6 +25,7 @@ class Attend(Protocol):
     """Attention of one layer over the step's rows; q `[tokens, heads, dim]`, k and v `[tokens, kv_heads, dim]`.
 
     `layer` counts within `Model.attention_needs()`. q, k and v may be strided views; their last dimension is dense.
+    What it returned is not read after the next call: where attention runs between captured pieces, both share memory.
     """
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rope: Rope | None) -> Tensor: ...
@@ -35,6 +37,7 @@ class StepInputs(msgspec.Struct):
     tokens: Tensor  # [tokens] int64
     positions: Tensor  # [tokens] int64
     attend: Attend
+    adapters: Tensor | None = None  # [tokens] int64, the LoRA slot of each, -1 none; None: nobody has an adapter
 
 
 class Build(msgspec.Struct, frozen=True):
@@ -50,6 +53,7 @@ class Build(msgspec.Struct, frozen=True):
     comm: Communicator
     quant: Callable[[str], QuantMethod]  # by a layer's name in a checkpoint
     layers: range  # which decoder layers this rank holds
+    lora: LoraLimits | None = None  # None: no adapters
     max_model_len: int | None = None  # positions that can occur; None: all that the config is made for
 
     @property

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from jackfield.config.json_fields import ConfigError
 from jackfield_platforms.attention import AttentionBackend, AttentionNeed, LayerKV, Rope
+from jackfield_platforms.bucket import Bucket
 from jackfield_platforms.kv import Windowed
 from jackfield_platforms.kv_tokens import KVTokens
 from jackfield_platforms.ops import Ops
@@ -116,6 +117,12 @@ class PagedAttention:
 
     def _caches(self, group: int) -> list[LayerKV]:
         return [self._layers[layer][1] for layer in self._groups[group].layers]
+
+    def uncapturable(self, bucket: Bucket) -> dict[int, str]:
+        """Layers whose attention may be in no capture at `bucket`, each with the name of its backend."""
+        return {
+            layer: backend.name for layer, (backend, _, _) in self._layers.items() if not backend.may_capture(bucket)
+        }
 
     def bind(self, plans: Sequence[Any]) -> BoundAttention:
         """Attention with the plans of one launch, one a group."""

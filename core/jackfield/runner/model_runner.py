@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jackfield.config.json_fields import ConfigError
 from jackfield.engine.messages import BucketCount, EngineStats
 from jackfield.engine.step import Step
+from jackfield.lora_request import LoRARequest
 from jackfield.models.interface import Model
+from jackfield.runner.adapters import Adapters
 from jackfield.runner.attention_groups import AttentionGroup, Ints, PagedAttention
 from jackfield.runner.pending_step import PendingStep
 from jackfield.runner.programs import LaunchInputs, Programs
@@ -61,6 +64,7 @@ class ModelRunner:
         self._vocab = config.vocab_size
         self._max_tokens, self._pinned = limits.max_tokens, caps.pinned_memory
         self._buffers: deque[list[StepBuffers]] = deque([] for _ in range(caps.scheduling.max_in_flight))
+        self._adapters = None if model.build.lora is None else Adapters(model, limits.max_rows)
         self._slots = SlotSampling(limits.max_rows, config.vocab_size)
         self._sampler = Sampler(config.vocab_size, self._device, may_wait=not caps.asynchronous)
         self._sampled_last = torch.zeros(limits.max_rows, dtype=torch.int64, device=self._device)
@@ -93,6 +97,8 @@ class ModelRunner:
         """Run embed and forward over the step's rows, in one launch or several."""
         for start in step.starts:
             self._slots.start(start)
+            if self._adapters is not None:
+                self._adapters.start(start)
             self._sampler.start(start)
         for table, updates in zip(self._tables, step.tables, strict=True):
             if updates.slots.size:
@@ -127,6 +133,12 @@ class ModelRunner:
         """Write tokens to `slots` of each KV group, behind the steps in flight; ValueError when they do not fit."""
         self._attention.import_tokens(slots, tokens)
 
+    def read_adapter(self, lora: LoRARequest) -> None:
+        """Read an adapter to the host, so that it can be served; ValueError says why it cannot."""
+        if self._adapters is None:
+            raise ConfigError(f"The request names the adapter {lora.lora_name!r}; start the engine with --enable-lora")
+        self._adapters.read(lora)
+
     def count(self, stats: EngineStats) -> EngineStats:
         """The reading with launches by bucket."""
         buckets = [
@@ -149,7 +161,8 @@ class ModelRunner:
         sets = self._buffers[0]
         self._buffers.rotate(-1)
         while len(sets) < count:
-            sets.append(StepBuffers(self._max_tokens, self._tables, pinned=self._pinned))
+            by_slot = None if self._adapters is None else self._adapters.of_slot
+            sets.append(StepBuffers(self._max_tokens, self._tables, pinned=self._pinned, adapter_of_slot=by_slot))
         return sets[:count]
 
     def _run(self, step: Step, placement: Placement, buffers: StepBuffers) -> Tensor:
@@ -175,7 +188,8 @@ class ModelRunner:
         )
 
     def _inputs(self, filled: Filled) -> LaunchInputs:
-        return LaunchInputs(self._tokens(filled), self._put(filled.positions), filled.layouts)
+        adapters = None if filled.adapters is None else self._put(filled.adapters)
+        return LaunchInputs(self._tokens(filled), self._put(filled.positions), filled.layouts, adapters)
 
     def _tokens(self, filled: Filled) -> Tensor:
         if not filled.sampled_last.numel():

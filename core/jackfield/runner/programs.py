@@ -12,9 +12,11 @@ from torch import Tensor
 
 from jackfield.models.interface import Model, StepInputs
 from jackfield.runner.attention_groups import AttentionGroup, PagedAttention
+from jackfield.runner.split_program import Bridges, SplitProgram
 from jackfield_platforms.attention import Layout
 from jackfield_platforms.bucket import Bucket
 from jackfield_platforms.graph import GraphRunner, ProgramKey
+from jackfield_platforms.refusal import Refused
 
 
 class LaunchInputs(msgspec.Struct, frozen=True, eq=False):
@@ -23,6 +25,7 @@ class LaunchInputs(msgspec.Struct, frozen=True, eq=False):
     tokens: Tensor  # [bucket.num_tokens] int64
     positions: Tensor  # [bucket.num_tokens] int64
     layouts: tuple[Layout, ...]  # one a KV group
+    adapters: Tensor | None = None  # [bucket.num_tokens] int64, where LoRA is served
 
 
 class _Captured(msgspec.Struct, frozen=True, eq=False):
@@ -30,15 +33,17 @@ class _Captured(msgspec.Struct, frozen=True, eq=False):
 
     step: StepInputs
     plans: list[Any]  # one a KV group
+    forward: SplitProgram | None  # None: captured whole
 
 
 class Programs:
-    """Runs embed, forward and logits in buckets."""
+    """Runs embed, forward and logits in buckets. Forward is captured in pieces where attention may be in no capture."""
 
     def __init__(
         self, model: Model, groups: Sequence[AttentionGroup], attention: PagedAttention, graphs: GraphRunner
     ) -> None:
         self._model, self._groups, self._attention, self._graphs = model, groups, attention, graphs
+        self._bridges = Bridges()
         self._captured: dict[Bucket, _Captured] = {}
         self._rows: dict[int, Tensor] = {}  # rows for logits, by how many
         self.captured_bytes = 0
@@ -50,12 +55,17 @@ class Programs:
     def capture(self, bucket: Bucket, inputs: LaunchInputs) -> Tensor:
         """Make the bucket's buffers and capture its programs over them, filled with `inputs`; their hidden states."""
         plans = self._blank_plans(bucket)
-        step = self._step(inputs.tokens.clone(), inputs.positions.clone(), plans)
+        adapters = None if inputs.adapters is None else inputs.adapters.clone()
+        step = self._step(inputs.tokens.clone(), inputs.positions.clone(), adapters, plans)
         self._plan(bucket, plans, inputs.layouts)
-        self._captured[bucket] = _Captured(step, plans)
+        split = self._split(bucket)
+        self._captured[bucket] = _Captured(step, plans, split)
         hidden = self._capture("embed", bucket, self._model.embed, step)
-        result: Tensor = self._capture("forward", bucket, self._model.forward, hidden, step)["hidden"]
-        return result
+        if split is None:
+            result: Tensor = self._capture("forward", bucket, self._model.forward, hidden, step)["hidden"]
+            return result
+        self.captured_bytes += split.capture(self._model.forward, hidden, step)
+        return split.run(hidden, step)["hidden"]
 
     def capture_logits(self, rows: Tensor) -> None:
         """Capture the logits of as many rows as `rows` `[n, hidden]` has."""
@@ -65,15 +75,20 @@ class Programs:
     def hidden(self, bucket: Bucket, inputs: LaunchInputs) -> Tensor:
         """Hidden states of a launch, `[bucket.num_tokens, hidden]`, valid until the bucket's next launch."""
         captured = self._captured.get(bucket)
+        split = None
         if captured is None:
             plans = self._blank_plans(bucket)
-            step = self._step(inputs.tokens, inputs.positions, plans)
+            step = self._step(inputs.tokens, inputs.positions, inputs.adapters, plans)
         else:
-            step, plans = captured.step, captured.plans
+            step, plans, split = captured.step, captured.plans, captured.forward
             step.tokens.copy_(inputs.tokens)
             step.positions.copy_(inputs.positions)
+            if step.adapters is not None and inputs.adapters is not None:
+                step.adapters.copy_(inputs.adapters)
         self._plan(bucket, plans, inputs.layouts)
         hidden = self._run("embed", bucket, self._model.embed, step)
+        if split is not None:
+            return split.run(hidden, step)["hidden"]
         result: Tensor = self._run("forward", bucket, self._model.forward, hidden, step)["hidden"]
         return result
 
@@ -87,8 +102,23 @@ class Programs:
         logits: Tensor = self._run("logits", _rows_bucket(size), self._model.logits, kept)
         return logits[: len(rows)]
 
-    def _step(self, tokens: Tensor, positions: Tensor, plans: list[Any]) -> StepInputs:
-        return StepInputs(tokens=tokens, positions=positions, attend=self._attention.bind(plans))
+    def _split(self, bucket: Bucket) -> SplitProgram | None:
+        """How forward is captured where attention may not be; None: whole. Refused tells when neither can be."""
+        layers = self._attention.uncapturable(bucket) if self._graphs.captures else {}
+        if not layers:
+            return None
+        pieces = self._graphs.pieces()
+        if isinstance(pieces, str):
+            raise Refused(
+                f"Attention backend {', '.join(sorted(set(layers.values())))} may be in no capture at "
+                f"{bucket.describe()}, and this platform's graph runner cannot capture around it: {pieces}. Choose "
+                "another backend, or a bucket plan without that size."
+            )
+        return SplitProgram(ProgramKey("forward", bucket), pieces, self._bridges, frozenset(layers))
+
+    def _step(self, tokens: Tensor, positions: Tensor, adapters: Tensor | None, plans: list[Any]) -> StepInputs:
+        attend = self._attention.bind(plans)
+        return StepInputs(tokens=tokens, positions=positions, attend=attend, adapters=adapters)
 
     def _blank_plans(self, bucket: Bucket) -> list[Any]:
         return [group.backend.blank(bucket) for group in self._groups]

@@ -28,6 +28,7 @@ class Filled(msgspec.Struct, frozen=True, eq=False):
     sampled_last: Tensor  # [rows that continue] int64, places of tokens
     sampled_last_slots: Tensor  # [rows that continue] int64
     layouts: tuple[Layout, ...]  # one a KV group
+    adapters: Tensor | None = None  # [bucket.num_tokens] int64, LoRA slots, -1 none; None: no adapters are served
 
 
 class _Rows(msgspec.Struct, frozen=True, eq=False):
@@ -45,8 +46,8 @@ class StepBuffers:
     As many sets are needed as steps may be in flight, so that none is overwritten while it is read.
     """
 
-    def __init__(self, max_tokens: int, tables: Tables, *, pinned: bool) -> None:
-        self._pinned = pinned
+    def __init__(self, max_tokens: int, tables: Tables, *, pinned: bool, adapter_of_slot: Int64s | None = None) -> None:
+        self._pinned, self._adapter_of_slot = pinned, adapter_of_slot
         self._widths = [table.shape[1] for table in tables]
         self._reserve_tokens(max_tokens)
         self._reserve_rows(tables[0].shape[0])
@@ -58,6 +59,7 @@ class StepBuffers:
         self._max_tokens = max_tokens
         self._tokens = self._buffer(max_tokens, dtype=torch.int64)
         self._positions = self._buffer(max_tokens, dtype=torch.int64)
+        self._adapters = self._buffer(max_tokens, dtype=torch.int64)
 
     def _reserve_rows(self, max_rows: int) -> None:
         self._max_rows = max_rows
@@ -112,6 +114,7 @@ class StepBuffers:
             layouts=self._layouts(
                 placement, _Rows(slots, num_new, num_computed + num_new, query_start), tables, block_sizes
             ),
+            adapters=self._adapters_at(places, np.repeat(slots, num_new), padded),
         )
 
     def fill_padding(self, bucket: Bucket, block_sizes: Sequence[int]) -> Filled:
@@ -129,6 +132,7 @@ class StepBuffers:
             sampled_last=nothing,
             sampled_last_slots=nothing,
             layouts=self._layouts(Placement(bucket, (0, 0)), rows, self._tables, block_sizes),
+            adapters=self._adapters_at(none, none, bucket.num_tokens),
         )
 
     def _fill_steady(self, step: Step, placement: Placement, tables: Tables, block_sizes: Sequence[int]) -> Filled:
@@ -146,7 +150,16 @@ class StepBuffers:
             sampled_last=places,
             sampled_last_slots=torch.from_numpy(slots),
             layouts=self._layouts(placement, rows, tables, block_sizes),
+            adapters=self._adapters_at(self._places[:num_rows], slots, num_rows),
         )
+
+    def _adapters_at(self, places: Any, slots: Any, padded: int) -> Tensor | None:
+        """The adapter of each token: `slots` are those of the sequences of the tokens at `places`."""
+        if self._adapter_of_slot is None:
+            return None
+        self._adapters[:padded] = -1
+        self._adapters[places] = self._adapter_of_slot[slots]
+        return torch.from_numpy(self._adapters[:padded])
 
     def _starts(self, num_new: Any, bucket: Bucket) -> Any:
         """Where each row's tokens begin, `[bucket.num_rows + 1]`; the last entry is where padding tokens begin."""

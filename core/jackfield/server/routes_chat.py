@@ -28,15 +28,16 @@ class ChatRoute:
         """One conversation, streamed or whole."""
         frontend = self._serving.accepting()
         body = await self._reader.read(request, self._serving.options.max_body_bytes)
-        self._serving.check_model(body.model)
+        lora = self._serving.check_model(body.model)
         body.check()
         text = frontend.tokenizer.render_chat(body.conversation(), **body.template_options())
-        envelope = Envelope.new("chatcmpl", self._serving.model_name)
+        envelope = Envelope.new("chatcmpl", body.model or self._serving.model_name)
         ask = Ask(
             id=envelope.id,
             prompts=[Prompt(text=text, add_special_tokens=False, cache_salt=body.cache_salt or "")],
             sampling=body.sampling_params(frontend.model.default_sampling),
             priority=body.priority or 0,
+            lora=lora,
             stream=bool(body.stream),
         )
         submission = await frontend.submit(ask)

@@ -29,14 +29,15 @@ class CompletionsRoute:
         """One prompt or several, streamed or whole."""
         frontend = self._serving.accepting()
         body = await self._reader.read(request, self._serving.options.max_body_bytes)
-        self._serving.check_model(body.model)
+        lora = self._serving.check_model(body.model)
         body.check()
-        envelope = Envelope.new("cmpl", self._serving.model_name)
+        envelope = Envelope.new("cmpl", body.model or self._serving.model_name)
         ask = Ask(
             id=envelope.id,
             prompts=body.prompts(),
             sampling=body.sampling_params(frontend.model.default_sampling),
             priority=body.priority or 0,
+            lora=lora,
             stream=bool(body.stream),
         )
         submission = await frontend.submit(ask)

@@ -29,7 +29,7 @@ class StateRoutes:
         return _json({"name": "jackfield", "paths": self._paths})
 
     async def models(self, _: Request) -> Response:
-        """The one model, with its context's length."""
+        """The model with its context's length, then its adapters."""
         frontend = self._serving.accepting()
         model = {
             "id": self._serving.model_name,
@@ -38,7 +38,8 @@ class StateRoutes:
             "owned_by": "jackfield",
             "max_model_len": frontend.model.max_model_len,
         }
-        return _json({"object": "list", "data": [model]})
+        adapters = [{**model, "id": name, "parent": model["id"]} for name in self._serving.adapters]
+        return _json({"object": "list", "data": [model, *adapters]})
 
     async def health(self, _: Request) -> Response:
         """200 unless the engine is dead; starting and draining are healthy."""

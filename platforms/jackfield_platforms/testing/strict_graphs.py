@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from jackfield_platforms.attention import LayerKV
-from jackfield_platforms.graph import GraphRunner, ProgramKey
+from jackfield_platforms.graph import GraphRunner, Pieces, ProgramKey
 from jackfield_platforms.testing.buffers import leaves, parts, tensors
+from jackfield_platforms.testing.recording_graphs import RecordingGraphRunner
 
 
 class StrictError(RuntimeError):
@@ -49,13 +50,14 @@ class StrictGraphRunner(GraphRunner):
     def __init__(self, *, compiles: bool = False) -> None:
         self._compiles = compiles
         self._captures: dict[ProgramKey, _Capture] = {}
+        self._pieces = StrictPieces()
         self._poisoned: set[int] = set()
         self.num_graph_breaks = 0
 
     @property
     def num_captures(self) -> int:
-        """Programs captured so far."""
-        return len(self._captures)
+        """Programs and pieces captured so far."""
+        return len(self._captures) + self._pieces.num_captures
 
     @property
     def replays(self) -> dict[ProgramKey, int]:
@@ -82,6 +84,9 @@ class StrictGraphRunner(GraphRunner):
         capture.replays += 1
         return capture.outputs
 
+    def pieces(self) -> Pieces | str:
+        return "programs are compiled whole" if self._compiles else self._pieces
+
     def _known(self, key: ProgramKey) -> str:
         same = [known for known in self._captures if known.program == key.program]
         return f"{len(same)} sizes of {key.program!r} were" if same else f"no size of {key.program!r} was"
@@ -106,6 +111,34 @@ class StrictGraphRunner(GraphRunner):
         for path, tensor in tensors(results).items():
             if not torch.allclose(tensor.float(), expected[path].float(), rtol=1e-4, atol=1e-5, equal_nan=True):
                 raise StrictError(f"{_name(key)} gives other numbers in {path} when it is compiled")
+
+
+class StrictPieces(Pieces):
+    """Pieces recorded operation by operation, and replayed only over the buffers that they were captured with."""
+
+    def __init__(self) -> None:
+        self._recorded = RecordingGraphRunner()
+        self._buffers: dict[ProgramKey, dict[str, Any]] = {}
+
+    @property
+    def num_captures(self) -> int:
+        """Pieces captured so far."""
+        return self._recorded.num_captures
+
+    def begin(self, key: ProgramKey, buffers: tuple[Any, ...]) -> None:
+        if key in self._buffers:
+            raise StrictError(f"{_name(key)} is captured already; a second capture would leak the first")
+        self._buffers[key] = _places(buffers)
+        self._recorded.begin(key, buffers)
+
+    def end(self, key: ProgramKey) -> int:
+        return self._recorded.end(key)
+
+    def replay(self, key: ProgramKey, buffers: tuple[Any, ...]) -> None:
+        if key not in self._buffers:
+            raise StrictError(f"{_name(key)} was not captured")
+        _check_same(key, self._buffers[key], _places(buffers))
+        self._recorded.replay(key, buffers)
 
 
 def _layers(value: Any) -> list[LayerKV]:
@@ -144,4 +177,5 @@ def _fill(outputs: Any, results: Any, key: ProgramKey) -> None:
 
 
 def _name(key: ProgramKey) -> str:
-    return f"program {key.program!r} at {key.bucket.describe()}"
+    piece = "" if key.piece is None else f"piece {key.piece} of "
+    return f"{piece}program {key.program!r} at {key.bucket.describe()}"

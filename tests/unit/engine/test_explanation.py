@@ -14,7 +14,7 @@ from jackfield.config.model_config import parse_model_config
 from jackfield.config.options import EngineOptions
 from jackfield.engine import assembly
 from jackfield.engine.assembly import Blueprint
-from jackfield.engine.explanation import Refusal, attention_answers, explain, spans
+from jackfield.engine.explanation import IN_PARTS, ONE_CALL, Refusal, attention_answers, explain, spans
 from jackfield.layers.linear import Linear
 from jackfield.models.registry import ModelRegistry
 from jackfield_attention.flat_blocks import FlatBlockAttention
@@ -178,6 +178,27 @@ def test_what_nobody_serves_is_told_instead_of_raised(blueprint, monkeypatch):
     (windowed,) = explain(blueprint).unserved
     assert (windowed.what, windowed.by) == ("layers 2", None)
     assert windowed.refusals == (Refusal("full-only", "knows no window"),)
+
+
+def test_decoder_layers_are_told_with_why_they_stay_in_parts(blueprint, monkeypatch):
+    (layers,) = explain(blueprint).layers
+    assert (layers.what, layers.by, layers.refusals) == (
+        "layers 0-2",
+        IN_PARTS,
+        (Refusal("gadget", "no fused layers"),),
+    )
+
+    def fuse(self, spec):
+        assert (spec.hidden_size, spec.inner_size, spec.query_heads, spec.kv_heads, spec.head_dim) == (16, 24, 2, 1, 8)
+        assert (spec.qk_norm, spec.attention_bias, spec.down.op, spec.qkv.op) == (True, False, "torch", "no-mlp")
+        return "an odd layer" if spec.layer == 1 else lambda weights: None
+
+    monkeypatch.setattr(Gadget, "fuse", fuse)
+    told = [(one.what, one.by, one.refusals) for one in explain(blueprint).layers]
+    assert told == [
+        ("layers 0, 2", ONE_CALL, ()),
+        ("layers 1", IN_PARTS, (Refusal("gadget", "an odd layer"),)),
+    ]
 
 
 def test_layers_that_differ_in_their_number_alone_are_told_once(blueprint):

@@ -3,11 +3,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
-from jackfield import LLM, SamplingParams
+from jackfield import LLM, LoRARequest, SamplingParams
 from jackfield.engine.messages import EngineOutput, EngineOutputs, EngineRequest
 from jackfield.engine.model_info import ModelInfo
+from jackfield.field_error import FieldError
 from jackfield.frontend.tokenizer import Tokenizer
 from jackfield.outputs import GenerationError
 
@@ -70,6 +72,20 @@ def test_each_prompt_may_have_its_own_parameters_and_priority(llm: LLM, engine: 
     outputs = llm.generate([[5, 6, 7], [8, 9]], samplings, use_tqdm=False, priority=[3, 1])
     assert [[one.token_ids for one in output.outputs] for output in outputs] == [[[5]], [[8, 9], [8, 9]]]
     assert [request.priority for request in engine.requests] == [3, 1, 1]
+
+
+def test_each_prompt_may_have_its_own_adapter(engine: StepEngine, byte_level: Tokenizer) -> None:
+    engine.model = msgspec.structs.replace(engine.model, serves_lora=True)
+    llm, poet = LLM.from_engine(engine, byte_level), LoRARequest("poet", 1, "folder")
+    llm.generate(["a", "b"], SamplingParams(max_tokens=1), use_tqdm=False, lora_request=[None, poet])
+    llm.generate("c", SamplingParams(n=2, temperature=1, max_tokens=1), use_tqdm=False, lora_request=poet)
+    assert [request.lora for request in engine.requests] == [None, poet, poet, poet]
+
+
+def test_an_adapter_needs_an_engine_that_serves_them(llm: LLM, engine: StepEngine) -> None:
+    with pytest.raises(FieldError, match=r"names the LoRA adapter 'poet'; .* Start it with --enable-lora"):
+        llm.generate("a", use_tqdm=False, lora_request=LoRARequest("poet", 1, "folder"))
+    assert not engine.requests
 
 
 def test_the_number_of_parameters_must_fit(llm: LLM) -> None:

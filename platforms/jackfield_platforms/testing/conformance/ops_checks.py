@@ -17,9 +17,11 @@ from jackfield_platforms.testing.conformance import oracle
 from jackfield_platforms.testing.conformance.attention_checks import rope_table
 from jackfield_platforms.testing.conformance.mismatch import compare, expect
 from jackfield_platforms.testing.conformance.subject import Subject
+from jackfield_platforms.testing.conformance.tolerances import tolerance
 
 _SIZES = ((1, 64), (3, 30), (17, 128), (130, 96))  # rows, width (even: SwiGLU halves it)
 _SCALES = (1.0, 1e-3, 200.0)  # squares of the last overflow float16
+_ADAPTED = ((1, 64, (24,), 1, 4), (17, 48, (32, 16, 16), 3, 8), (40, 30, (9, 9), 2, 5))
 _EPS = 1e-5
 # Elementwise, in eps of the dtype: each op rounds at most three times (half an eps each), and once more where its own
 # intermediate results have the dtype
@@ -81,6 +83,11 @@ def silu_mul(subject: Subject) -> Iterator[tuple[str, OpCase]]:
 def rotary(subject: Subject) -> Iterator[tuple[str, OpCase]]:
     """Implementations of rotary."""
     return _cases(subject, "rotary")
+
+
+def lora_add(subject: Subject) -> Iterator[tuple[str, OpCase]]:
+    """Implementations of lora_add."""
+    return _cases(subject, "lora_add")
 
 
 @torch.inference_mode()
@@ -148,6 +155,24 @@ def check_rotary(rotary: OpCase, seed: int) -> None:
             wanted = oracle.rotate(x.double(), table, positions, interleaved)
             rotary.compare(got, wanted, 2.5 * eps * float(x.abs().max()), what)
             expect(torch.equal(kept.cpu(), x), f"rotary changed its input {name} in place")
+
+
+@torch.inference_mode()
+def check_lora_add(lora_add: OpCase, seed: int) -> None:
+    """Tokens of every adapter and of none, in any order, over layers of one part and of several."""
+    generator = torch.Generator().manual_seed(seed)
+    for tokens, width, sizes, slots, rank in _ADAPTED:
+        x, out = lora_add.draw((tokens, width), seed), lora_add.draw((tokens, sum(sizes)), seed + 1)
+        a = lora_add.draw((slots, len(sizes), rank, width), seed + 2, width**-0.5)
+        b = lora_add.draw((slots, rank, sum(sizes)), seed + 3, rank**-0.5)
+        adapters = torch.randint(-1, slots, (tokens,), generator=generator)
+        where = _device(lora_add)
+        weights = (a.to(where), b.to(where), adapters.to(where))
+        got = lora_add.impl.fn(lora_add.put(out), lora_add.put(x), *weights, sizes)
+        wanted = oracle.lora_add(out.double(), x.double(), a.double(), b.double(), adapters, sizes)
+        # the narrow product may be rounded to the dtype before it is multiplied again
+        allowed = 2 * tolerance(lora_add.dtype) * float(wanted.abs().max())
+        lora_add.compare(got, wanted, allowed, f"lora_add of [{tokens}, {width}] in {slots} slots of rank {rank}")
 
 
 def _sizes_and_scales() -> Iterator[tuple[tuple[int, int], float]]:

@@ -64,3 +64,15 @@ def rotate(x: Tensor, table: Tensor, positions: Tensor, interleaved: bool) -> Te
     turned = torch.view_as_real(torch.view_as_complex(pairs.contiguous()) * turn)  # [tokens, heads, pairs, 2]
     back = turned if interleaved else turned.transpose(-1, -2)
     return torch.cat((back.flatten(-2), rest), dim=-1)
+
+
+def lora_add(out: Tensor, x: Tensor, a: Tensor, b: Tensor, adapters: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """Token by token, `out` and what the token's adapter adds to each part; shapes as for `reference.lora_add`."""
+    rows = []
+    for row, token, slot in zip(out, x, adapters.tolist(), strict=True):
+        if slot < 0:
+            rows.append(row)
+            continue
+        parts = b[slot].split(sizes, dim=1)  # each [rank, part]
+        rows.append(row + torch.cat([token @ a[slot, part].t() @ wide for part, wide in enumerate(parts)]))
+    return torch.stack(rows)
