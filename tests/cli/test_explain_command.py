@@ -43,7 +43,7 @@ def test_a_folder_without_weights_is_explained(config_only):
 def test_the_tables_hold_ops_attention_and_layers():
     said = explained("--dtype", "float32").stdout
     assert "LlamaForCausalLM" in said
-    for words in ("reduce_add_rms_norm", "paged-torch", "model.layers.0-3.self_attn.qkv_proj"):
+    for words in ("reduce_add_rms_norm", "paged-torch", "model.layers.0-3.self_attn.qkv_proj", "cpu: no fused layers"):
         assert words in said
 
 
@@ -65,7 +65,7 @@ def test_what_cannot_be_explained_is_an_error_in_one_line(words, said):
 def explanation(by: str | None) -> Explanation:
     served = Served("layers 0-3", "2 query heads", by, (Refusal("fast", "wants [a] driver"),))
     unread = (Unread("rotary", "slow", "'fast' is listed before it and serves (float32)"),)
-    return Explanation("gadget", "folder", "TinyForCausalLM", "float32", "float32", (), (served,), (), unread)
+    return Explanation("gadget", "folder", "TinyForCausalLM", "float32", "float32", (), (served,), (), (), unread)
 
 
 @pytest.mark.parametrize(("by", "name", "status"), [("plain", "plain", 0), (None, "nobody", 1)])

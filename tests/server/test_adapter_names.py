@@ -9,7 +9,9 @@ import pytest
 from server_kit import Go, Servers
 
 from jackfield.config.json_fields import ConfigError
+from jackfield.engine.messages import EngineOutput, EngineOutputs
 from jackfield.lora_request import LoRARequest
+from jackfield.server.adapter_check import check_adapters
 from jackfield.server.options import ServerOptions
 from jackfield.server.serving import Serving
 
@@ -71,11 +73,32 @@ def test_an_unknown_adapter_is_a_404_that_names_those_that_are_here(adapted: Ser
     go(test())
 
 
+def test_adapters_are_tried_before_the_server_is_ready(adapted: Servers, go: Go) -> None:
+    async def test() -> None:
+        async with adapted.inside(OPTIONS) as server:
+            await check_adapters(server.serving.frontend, server.serving.adapters)
+            tried = [(request.lora.lora_name, request.sampling.max_tokens) for request in server.engine.requests]
+            assert tried == [("poet", 1), ("clerk", 1)]
+
+    go(test())
+
+
+def test_an_adapter_that_fails_is_named(adapted: Servers, go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with adapted.inside(OPTIONS) as server:
+            failed = EngineOutputs(others=[EngineOutput("adapter-poet#0", [], finish_reason="error", error="rank 99")])
+            monkeypatch.setattr(server.engine, "_step", lambda: server.engine._running.clear() or failed)
+            with pytest.raises(ConfigError, match=r"'poet' cannot be served\. .*rank 99"):
+                await check_adapters(server.serving.frontend, server.serving.adapters)
+
+    go(test())
+
+
 def test_adapters_need_an_engine_that_serves_them(servers: Servers, go: Go) -> None:
     async def test() -> None:
-        with pytest.raises(ConfigError, match="start the engine with --enable-lora"):
-            async with servers.inside(OPTIONS):
-                pass
+        async with servers.inside(OPTIONS) as server:
+            with pytest.raises(ConfigError, match="start the engine with --enable-lora"):
+                await check_adapters(server.serving.frontend, server.serving.adapters)
 
     go(test())
 

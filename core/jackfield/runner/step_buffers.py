@@ -28,7 +28,7 @@ class Filled(msgspec.Struct, frozen=True, eq=False):
     sampled_last: Tensor  # [rows that continue] int64, places of tokens
     sampled_last_slots: Tensor  # [rows that continue] int64
     layouts: tuple[Layout, ...]  # one a KV group
-    adapters: Tensor | None = None  # [bucket.num_tokens] int64, LoRA slots, -1 none; None: no adapters are served
+    adapters: Tensor | None = None  # [bucket.num_tokens] int64, LoRA slots, -1 none; None: nobody has an adapter
 
 
 class _Rows(msgspec.Struct, frozen=True, eq=False):
@@ -114,7 +114,7 @@ class StepBuffers:
             layouts=self._layouts(
                 placement, _Rows(slots, num_new, num_computed + num_new, query_start), tables, block_sizes
             ),
-            adapters=self._adapters_at(places, np.repeat(slots, num_new), padded),
+            adapters=self._adapters_at(places, np.repeat(slots, num_new), placement),
         )
 
     def fill_padding(self, bucket: Bucket, block_sizes: Sequence[int]) -> Filled:
@@ -132,7 +132,7 @@ class StepBuffers:
             sampled_last=nothing,
             sampled_last_slots=nothing,
             layouts=self._layouts(Placement(bucket, (0, 0)), rows, self._tables, block_sizes),
-            adapters=self._adapters_at(none, none, bucket.num_tokens),
+            adapters=self._adapters_at(none, none, Placement(bucket, (0, 0), captured=True)),
         )
 
     def _fill_steady(self, step: Step, placement: Placement, tables: Tables, block_sizes: Sequence[int]) -> Filled:
@@ -150,15 +150,19 @@ class StepBuffers:
             sampled_last=places,
             sampled_last_slots=torch.from_numpy(slots),
             layouts=self._layouts(placement, rows, tables, block_sizes),
-            adapters=self._adapters_at(self._places[:num_rows], slots, num_rows),
+            adapters=self._adapters_at(self._places[:num_rows], slots, placement),
         )
 
-    def _adapters_at(self, places: Any, slots: Any, padded: int) -> Tensor | None:
+    def _adapters_at(self, places: Any, slots: Any, placement: Placement) -> Tensor | None:
         """The adapter of each token: `slots` are those of the sequences of the tokens at `places`."""
         if self._adapter_of_slot is None:
             return None
+        adapters = self._adapter_of_slot[slots]
+        if not placement.captured and (adapters < 0).all():
+            return None  # a program that is run as it is may leave adapters out
+        padded = placement.bucket.num_tokens
         self._adapters[:padded] = -1
-        self._adapters[places] = self._adapter_of_slot[slots]
+        self._adapters[places] = adapters
         return torch.from_numpy(self._adapters[:padded])
 
     def _starts(self, num_new: Any, bucket: Bucket) -> Any:

@@ -15,6 +15,7 @@ from jackfield.config.options import EngineOptions
 from jackfield.frontend.engine_client import EngineClient
 from jackfield.frontend.frontend import Frontend
 from jackfield.frontend.tokenizer import Tokenizer, warm_up
+from jackfield.server.adapter_check import check_adapters
 from jackfield.server.app import create_app
 from jackfield.server.drain import DrainingServer
 from jackfield.server.listen import listen
@@ -55,6 +56,11 @@ async def run_server(start: Starter, listener: socket.socket, options: ServerOpt
             client, _ = await asyncio.gather(start(), asyncio.to_thread(warm_up))
             tokenizer = await asyncio.to_thread(Tokenizer.load, client.model.tokenizer)
             frontend = Frontend(client, tokenizer, seed=seed, max_waiting=options.max_waiting, timings=serving.metrics)
+            try:
+                await check_adapters(frontend, serving.adapters)
+            except BaseException:
+                await frontend.close()
+                raise
             serving.opened(frontend)
             print(_greeting(client, serving, listener), flush=True)
         except BaseException:

@@ -26,8 +26,6 @@ class Serving:
 
     def opened(self, frontend: Frontend) -> None:
         """The engine runs: requests may come."""
-        if self.adapters and not frontend.model.serves_lora:
-            raise ConfigError("lora_modules names adapters; start the engine with --enable-lora to serve them")
         self.frontend = frontend
         if self.phase == "starting":
             self.phase = "ready"

@@ -12,9 +12,11 @@ from small_adapters import SmallAdapter, add, layer_name
 from small_engines import PROMPTS, answers, finish
 
 from jackfield.config.json_fields import ConfigError
+from jackfield.layers.lora_slots import LoraSlots
 from jackfield.loader.checkpoint import LoadError
 from jackfield.lora_request import LoRARequest
 from jackfield_attention.flat_blocks import FlatBlockAttention
+from jackfield_platforms.bucket import BucketPlan
 from jackfield_platforms.graph import EagerRunner
 from jackfield_platforms.testing.recording_graphs import RecordingGraphRunner
 from jackfield_platforms.testing.strict import CompiledStrictPlatform, StrictPlatform
@@ -33,6 +35,11 @@ class Compiled(CompiledStrictPlatform):
 class Eager(Strict):
     def graph_runner(self):
         return EagerRunner()
+
+
+class AnySize(Eager):
+    def buckets(self, limits):
+        return BucketPlan()
 
 
 class Uncapturable(FlatBlockAttention):
@@ -130,6 +137,15 @@ def test_cached_prefixes_belong_to_an_adapter(engine_on, adapters, merged):
         add(engine, "0", PROMPTS[2], adapters[choice])
         assert finish(engine, 1) == [merged[choice][2]]
         assert engine.stats().num_prefix_hit_tokens == before + 32
+
+
+def test_a_step_of_any_size_without_adapters_costs_nothing(engine_on, adapters, merged, monkeypatch):
+    engine = engine_on(AnySize, **LORA)
+    add(engine, "0", PROMPTS[0], adapters[1])
+    add(engine, "1", PROMPTS[2], None)
+    assert finish(engine, 2) == [merged[1][0], merged[0][2]]
+    monkeypatch.setattr(LoraSlots, "add", None)
+    assert answers(engine, num_tokens=16) == merged[0]
 
 
 def test_a_sequence_that_was_preempted_goes_on_with_its_adapter(engine_on, adapters):
