@@ -30,7 +30,7 @@ def computed(engine: Engine) -> tuple[int, int]:
 
 
 def corrupted(prefix: ExportedPrefix) -> ExportedPrefix:
-    """With the layers in reverse. In another order of its tokens a prefix answers alike: keys are rotated, all are seen."""
+    """With the layers in reverse. Tokens in reverse would answer alike: keys are rotated already, and all are seen."""
     groups = [replace(g, tensors={name: x.flip(0) for name, x in g.tensors.items()}) for g in prefix.groups]
     return replace(prefix, groups=tuple(groups))
 
