@@ -72,6 +72,11 @@ class SmallModel(msgspec.Struct, frozen=True):
     prompts: list[list[int]]
     answers: list[list[int]]
 
+    def cache_bytes(self, num_blocks: int) -> int:
+        """Of so many blocks of 16 tokens in float32, the null block included."""
+        a_layer = {"llama": 2 * 16 * 2, "deepseek": 32 + 16}  # kv heads, head size, K and V; a latent and a rotated key
+        return num_blocks * 16 * 3 * 4 * a_layer.get(self.name, 2 * 24 * 2)
+
 
 def make(name: str, folder: Path) -> SmallModel:
     """Write the checkpoint of `name` (llama, qwen3, qwen3-hybrid, deepseek) and answer the prompts one at a time."""

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.parity
 @pytest.mark.parametrize("overlap", ["on", "off"])
 def test_tokens_equal_and_all_memory_is_counted(small, overlap):
     sizes = {"max_num_batched_tokens": 256, "max_model_len": 680, "target_step_seconds": 0}
-    engine = engine_for(small, platform="emulated", overlap=overlap, kv_cache_memory=800 << 10, **sizes)
+    engine = engine_for(small, platform="emulated", overlap=overlap, kv_cache_memory=small.cache_bytes(45), **sizes)
     check(small, run(engine, small))
     device = engine._executor._platform.torch_device
     assert engine.stats().num_preemptions > 0

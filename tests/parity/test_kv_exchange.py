@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from engine_runs import check, engine_for, run
+from engine_runs import GREEDY, check, engine_for, run
 from small_models import NEW_TOKENS, SmallModel
 
 from jackfield.engine.cached_prefixes import ExportedPrefix
 from jackfield.engine.engine import Engine
+from jackfield.engine.messages import EngineRequest
+
+pytestmark = pytest.mark.parametrize("small", ["llama", "qwen3-hybrid", "deepseek"], indirect=True, scope="session")
 
 PLACE = 4  # a prompt of 130 tokens
 STRICT = {"max_num_batched_tokens": 64, "max_num_seqs": 2, "max_model_len": 256}
@@ -30,7 +33,7 @@ def computed(engine: Engine) -> tuple[int, int]:
 
 
 def corrupted(prefix: ExportedPrefix) -> ExportedPrefix:
-    """With the layers in reverse; other orders of tokens would answer alike, since keys are rotated."""
+    """With the layers in reverse. Tokens in reverse would answer alike: keys are rotated already, and all are seen."""
     groups = [replace(g, tensors={name: x.flip(0) for name, x in g.tensors.items()}) for g in prefix.groups]
     return replace(prefix, groups=tuple(groups))
 
@@ -74,3 +77,20 @@ def test_what_is_imported_can_be_exported_again(small: SmallModel) -> None:
         assert all(torch.equal(x, one.tensors[name][:, -held:]) for name, x in other.tensors.items())
     third.import_kv(twice)
     assert run(third, small, [PLACE]) == answer
+
+
+def test_an_import_between_steps_disturbs_nobody(small: SmallModel) -> None:
+    source, target = engine_for(small, block_size=16), engine_for(small, block_size=32, overlap="on")
+    run(source, small, [PLACE])
+    target.add(EngineRequest("3", small.prompts[3], GREEDY))
+    answers: dict[int, list[int]] = {3: [], PLACE: []}
+    for number in range(1000):
+        if number == 5:  # a step is in flight
+            assert target.import_kv(source.export_kv(small.prompts[PLACE])) == 128
+            target.add(EngineRequest(str(PLACE), small.prompts[PLACE], GREEDY))
+        if not target.has_work:
+            break
+        for output in target.step().each():
+            answers[int(output.id)] += output.token_ids
+    check(small, answers)
+    assert target.stats().num_prefix_hit_tokens == 128

@@ -40,10 +40,8 @@ def test_with_the_prefix_cache_warm(small: SmallModel, overlap: str) -> None:
 
 @pytest.mark.parametrize("overlap", ["off", "on"])
 def test_with_so_few_blocks_that_sequences_are_preempted(small: SmallModel, overlap: str) -> None:
-    per_layer = {"llama": 2 * 16 * 2, "deepseek": 32 + 16}  # kv heads, head size, K and V; a latent and a rotated key
-    per_token = 3 * per_layer.get(small.name, 2 * 24 * 2) * 4  # layers, float32
     options = {"max_model_len": 208, "enable_prefix_caching": False, "overlap": overlap}
-    engine = engine_for(small, kv_cache_memory=per_token * 16 * 20, **options)
+    engine = engine_for(small, kv_cache_memory=small.cache_bytes(20), **options)
     free = engine.stats().num_free_blocks
     check(small, run(engine, small, ALL[:5]))
     assert engine.stats().num_preemptions > 0

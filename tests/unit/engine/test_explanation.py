@@ -14,19 +14,30 @@ from jackfield.config.model_config import parse_model_config
 from jackfield.config.options import EngineOptions
 from jackfield.engine import assembly
 from jackfield.engine.assembly import Blueprint
-from jackfield.engine.explanation import IN_PARTS, ONE_CALL, Refusal, attention_answers, explain, spans
+from jackfield.engine.explanation import (
+    IN_PARTS,
+    ONE_CALL,
+    Refusal,
+    attention_answers,
+    described,
+    explain,
+    spans,
+)
 from jackfield.layers.linear import Linear
 from jackfield.models.registry import ModelRegistry
+from jackfield.runner.attention_groups import choose_backend
 from jackfield_attention.flat_blocks import FlatBlockAttention
 from jackfield_platforms import reference
+from jackfield_platforms.attention import AttentionNeed
 from jackfield_platforms.capabilities import Capabilities
 from jackfield_platforms.discovery import Found
 from jackfield_platforms.hooks import hookimpl, plugin_manager
-from jackfield_platforms.kv import Windowed
+from jackfield_platforms.kv import Latent, Paged, Windowed
 from jackfield_platforms.linear import TorchLinear
 from jackfield_platforms.loading import Plugins
 from jackfield_platforms.ops import Impl, OpTable
 from jackfield_platforms.platform import Platform
+from jackfield_platforms.refusal import Refused
 from jackfield_quantization.unquantized import Unquantized
 
 
@@ -146,6 +157,17 @@ def test_each_kind_of_attention_has_its_backend(blueprint):
     assert (windowed.what, windowed.by) == ("layers 2", FlatBlockAttention.name)
     assert windowed.refusals == (Refusal("full-only", "knows no window"),)
     assert windowed.detail == "2 query heads, 1 KV heads of 8 in float32, a window of 16"
+
+
+def test_latents_are_described_and_refused_by_who_does_not_know_them():
+    need = AttentionNeed(Latent(512, 64, "bfloat16"), query_heads=16, scale=0.1)
+    assert described(need) == "16 query heads, latents of 512 and rotated keys of 64 in bfloat16"
+
+    class Older(FlatBlockAttention):
+        name, kinds = "older", (Paged, Windowed)
+
+    with pytest.raises(Refused, match=r"older .* Latent caches are unknown to it; it knows Paged, Windowed"):
+        choose_backend(need, [Older])
 
 
 def test_every_backend_answers_for_every_kind_of_layer(blueprint):
