@@ -35,6 +35,9 @@ class StubExecutor:
     def count(self, stats: EngineStats) -> EngineStats:
         return stats
 
+    def close(self) -> None:
+        """Nothing runs beside this process."""
+
     def launch(self, step: Step) -> int:
         return int(np.count_nonzero(step.samples))
 
@@ -51,6 +54,9 @@ class LaunchOnly:
 
     def count(self, stats: EngineStats) -> EngineStats:
         return self._runner.count(stats)
+
+    def close(self) -> None:
+        self._runner.close()
 
     def launch(self, step: Step) -> int:
         self._runner.launch(step)

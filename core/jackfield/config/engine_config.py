@@ -26,6 +26,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     kv_dtype: str
     quantization: str  # the weight format by name
+    tensor_parallel_size: int
     max_model_len: int  # an upper bound; less when memory holds less and the user did not insist
     must_fit_max_model_len: bool  # whether the user insisted
     max_num_seqs: int
@@ -44,6 +45,14 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _PLAIN = "unquantized"
+_COUNTS = (
+    "tensor_parallel_size",
+    "max_model_len",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "block_size",
+    "kv_cache_memory",
+)
 _SERVER_STEP_SECONDS = 0.1  # about what a reader takes for a word
 
 
@@ -63,6 +72,7 @@ def resolve(options: EngineOptions, model: ModelConfig, path: Path, capabilities
         dtype=dtype,
         kv_dtype=_dtype(options.kv_cache_dtype, dtype, capabilities.kv_dtypes, "kv_cache_dtype"),
         quantization=_quantization(options, model),
+        tensor_parallel_size=_ranks(options.tensor_parallel_size, model, capabilities),
         max_model_len=options.max_model_len or longest,
         must_fit_max_model_len=options.max_model_len is not None,
         max_num_seqs=options.max_num_seqs,
@@ -89,6 +99,22 @@ def _step_seconds(wanted: float | None) -> float:
     return wanted or math.inf
 
 
+def _ranks(size: int, model: ModelConfig, capabilities: Capabilities) -> int:
+    """Every rank must get as many heads and as much of the MLP; fewer key heads than ranks are held more than once."""
+    most = capabilities.max_ranks
+    if most is not None and size > most:
+        raise ConfigError(f"tensor_parallel_size must be at most {most} on this platform; got {size}")
+    for field, whole in (("num_attention_heads", model.num_heads), ("intermediate_size", model.intermediate_size)):
+        if whole % size:
+            raise ConfigError(f"tensor_parallel_size ({size}) must divide the model's {field} ({whole})")
+    if model.num_kv_heads % size and size % model.num_kv_heads:
+        raise ConfigError(
+            f"tensor_parallel_size ({size}) must divide the model's num_key_value_heads ({model.num_kv_heads}), or be "
+            "a multiple of it"
+        )
+    return size
+
+
 def _quantization(options: EngineOptions, model: ModelConfig) -> str:
     wanted = options.quantization
     if model.quantization is None:
@@ -111,7 +137,7 @@ def _dtype(wanted: str, found: str, supported: tuple[str, ...], option: str) -> 
 
 
 def _check_numbers(options: EngineOptions) -> None:
-    for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "block_size", "kv_cache_memory"):
+    for name in _COUNTS:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be at least 1; got {value}")

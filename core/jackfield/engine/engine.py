@@ -10,7 +10,7 @@ from typing import Any
 from jackfield.engine.messages import EngineOutput, EngineOutputs, EngineRequest, EngineStats
 from jackfield.engine.model_info import ModelInfo
 from jackfield.engine.scheduler import Scheduler
-from jackfield.engine.step import Executor, Pending, Step
+from jackfield.engine.step import Executor, ExecutorLost, Pending, Step
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,10 @@ class Engine:
         return self._executor.count(self._scheduler.stats())
 
     def step(self) -> EngineOutputs:
-        """Launch the next step and finish the oldest one in flight; empty when there is nothing to tell yet."""
+        """Launch the next step and finish the oldest one in flight; empty when there is nothing to tell yet.
+
+        Raises ExecutorLost when no step can be run any more.
+        """
         step = self._scheduler.schedule()
         if step is not None:
             self._in_flight.append(InFlight(step, self._executor))
@@ -78,9 +81,15 @@ class Engine:
             return self._with_aborted(EngineOutputs())
         return self._with_aborted(self._finish(self._in_flight.popleft()))
 
+    def close(self) -> None:
+        """End what runs beside this process: other ranks. No step comes after it."""
+        self._executor.close()
+
     def _finish(self, flight: InFlight) -> EngineOutputs:
         try:
             result = flight.wait()
+        except ExecutorLost:  # no later step could be run
+            raise
         except Exception as error:
             logger.exception("step %d failed; its %d sequences end with an error", flight.step.id, flight.step.num_rows)
             return self._scheduler.fail(flight.step, f"{type(error).__name__}: {error}")

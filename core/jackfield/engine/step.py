@@ -80,6 +80,10 @@ class StepResult(msgspec.Struct, frozen=True, eq=False):
     logprobs: dict[int, TokenLogprobs] = {}  # by index into token_ids, for rows that asked
 
 
+class ExecutorLost(RuntimeError):
+    """No step can be run any more: another rank has died, or ranks are out of step. The text says why."""
+
+
 class Pending(Protocol):
     """A step whose results are on their way."""
 
@@ -95,6 +99,9 @@ class Executor(Protocol):
 
     def count(self, stats: EngineStats) -> EngineStats:
         """The same reading with what the executor counts: launches by bucket, late captures."""
+
+    def close(self) -> None:
+        """End what runs beside this process; no step comes after it."""
 
     def sample(self, forward: Any, masks: Any | None = None) -> Pending:
         """Sample every row that asks for it; `masks` int32 `[rows, ceil(vocab / 32)]` allow tokens bit by bit."""
