@@ -32,5 +32,6 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     pinned_memory: bool = False  # host buffers that are copied from should be page-locked
     static_shapes: bool = False  # only planned buckets may run
     sampling: Literal["separate", "in_graph"] = "separate"
+    max_ranks: int | None = 1  # among which one model may be split (tensor parallelism); None: no limit
     memory_utilization: float = 0.9
     scheduling: SchedulingRules = SchedulingRules()

@@ -8,7 +8,10 @@ from torch import Tensor
 
 
 class Communicator(ABC):
-    """The ranks that share one model. Every rank calls the same collectives in the same order."""
+    """The ranks that share one model. Every rank calls the same collectives in the same order, on equal shapes.
+
+    A rank whose peer has died gets a RuntimeError out of its next collective; it does not wait for ever.
+    """
 
     # required
     rank: int
@@ -22,6 +25,10 @@ class Communicator(ABC):
     def all_gather(self, x: Tensor, dim: int = -1) -> Tensor:
         """The ranks' tensors side by side along `dim`, in rank order."""
 
+    @abstractmethod
+    def broadcast(self, x: Tensor, source: int = 0) -> Tensor:
+        """What rank `source` holds; may reuse x, which on other ranks gives shape and dtype alone."""
+
 
 class SingleRank(Communicator):
     """One rank: every collective is the identity."""
@@ -32,4 +39,7 @@ class SingleRank(Communicator):
         return x
 
     def all_gather(self, x: Tensor, dim: int = -1) -> Tensor:
+        return x
+
+    def broadcast(self, x: Tensor, source: int = 0) -> Tensor:
         return x

@@ -21,7 +21,10 @@ Packed = Any  # whatever the op's `pack` returned
 
 
 class LinearSpec(msgspec.Struct, frozen=True):
-    """A linear layer: `in_size` to the sum of `out_sizes` (several when projections are fused: q, k, v)."""
+    """A linear layer: `in_size` to the sum of `out_sizes` (several when projections are fused: q, k, v).
+
+    Where a model is split among ranks, these are the sizes of one rank's part; `shard` says along which side.
+    """
 
     name: str
     in_size: int
@@ -114,6 +117,10 @@ class QuantMethod(ABC):
 
     # optional
     on_line: ClassVar[bool] = False  # whether it encodes plain weights while they are loaded
+    shards: ClassVar[bool] = False
+    """Whether a rank's part of a layer is made of slices of the whole layer's tensors: outputs along `out_dim` of a
+    parameter, inputs along the other dimension, each counted as `LinearSpec` counts them.
+    """
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> QuantMethod:

@@ -27,12 +27,13 @@ from jackfield_platforms.ops import OpTable
 class Memory(msgspec.Struct, frozen=True):
     """Bytes of a device that this process could use: all of them, and those that are free now.
 
-    `limit` says what set `total`.
+    `limit` says what set `total`. `shared`: other ranks on this machine draw on the same bytes.
     """
 
     total: int
     free: int
     limit: str = "device"
+    shared: bool = False
 
 
 class ServingSpec(msgspec.Struct, frozen=True):
@@ -116,11 +117,21 @@ class Platform(ABC):
         """How programs are captured and replayed; the default captures nothing."""
         return EagerRunner()
 
-    def communicator(self, rank: int = 0, size: int = 1) -> Communicator:
-        """Collectives among `size` ranks."""
+    def collectives(self) -> str:
+        """The torch.distributed backend that `communicator` connects ranks with."""
+        return torch.distributed.get_default_backend_for_device(self.device_type)
+
+    def communicator(self, rank: int = 0, size: int = 1, meeting: str = "") -> Communicator:
+        """Collectives among the `size` ranks of one model; waits until all are there. ValueError when there are none.
+
+        `meeting` is the path of a file that does not exist yet and that every rank can write: where they find one
+        another. How many ranks may be, `Capabilities.max_ranks` says.
+        """
         if size == 1:
             return SingleRank()
-        raise ValueError(f"platform {self.name!r} has no communicator for {size} ranks; use tensor_parallel_size=1")
+        from jackfield_platforms.torch_communicator import meet  # torch may be built without torch.distributed
+
+        return meet(self.collectives(), rank, size, meeting)
 
     def check(self, serving: ServingSpec) -> list[str]:
         """Objections to what is about to be served, each a sentence that says what to change; never edits."""

@@ -24,6 +24,7 @@ class Int8(QuantMethod):
 
     name: ClassVar[str] = "int8"
     on_line: ClassVar[bool] = True
+    shards: ClassVar[bool] = True  # a rank's part of a row has a scale of its own
     group: ClassVar[int | None] = None
 
     def rejects(self, layer: LinearSpec, caps: Capabilities) -> str | None:

@@ -20,6 +20,7 @@ class Unquantized(QuantMethod):
 
     name: ClassVar[str] = "unquantized"
     on_line: ClassVar[bool] = True
+    shards: ClassVar[bool] = True
 
     def rejects(self, layer: LinearSpec, caps: Capabilities) -> str | None:
         if layer.dtype not in _BITS:

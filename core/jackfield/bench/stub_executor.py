@@ -49,6 +49,9 @@ class StubExecutor:
     def read_adapter(self, lora: LoRARequest) -> None:
         raise ValueError(f"no model is here that the adapter {lora.lora_name!r} could change")
 
+    def close(self) -> None:
+        """Nothing runs beside this process."""
+
     def launch(self, step: Step) -> int:
         return int(np.count_nonzero(step.samples))
 
@@ -74,6 +77,9 @@ class LaunchOnly:
 
     def read_adapter(self, lora: LoRARequest) -> None:
         self._runner.read_adapter(lora)
+
+    def close(self) -> None:
+        self._runner.close()
 
     def launch(self, step: Step) -> int:
         self._runner.launch(step)

@@ -18,11 +18,12 @@ HELPS = {
     "quantization": Help(
         "A weight format to convert plain weights to, such as int8; the checkpoint's own unless given."
     ),
+    "tensor_parallel_size": Help("Ranks to split the model among, each a process with a part of every layer."),
     "max_model_len": Help("Tokens of a prompt and its answer together; the model's own limit unless given."),
     "max_num_seqs": Help("Sequences that run at once."),
     "max_num_batched_tokens": Help("Tokens that one step computes at most."),
     "block_size": Help("Tokens in a block of the KV cache; the attention backend's choice unless given."),
-    "kv_cache_memory": Help("Memory for the KV cache, such as 2G or 512M.", kind=BYTES),
+    "kv_cache_memory": Help("Memory for the KV cache of each rank, such as 2G or 512M.", kind=BYTES),
     "memory_utilization": Help("Share of the device's free memory to plan with, between 0 and 1."),
     "enable_prefix_caching": Help("Reuse the KV blocks of prompts that begin alike."),
     "enable_lora": Help("Serve LoRA adapters that requests name."),

@@ -27,6 +27,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     kv_dtype: str
     quantization: str  # the weight format by name
+    tensor_parallel_size: int
     max_model_len: int  # an upper bound; less when memory holds less and the user did not insist
     must_fit_max_model_len: bool  # whether the user insisted
     max_num_seqs: int
@@ -46,6 +47,16 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _PLAIN = "unquantized"
+_COUNTS = (
+    "tensor_parallel_size",
+    "max_model_len",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "block_size",
+    "kv_cache_memory",
+    "max_loras",
+    "max_lora_rank",
+)
 _SERVER_STEP_SECONDS = 0.1  # about what a reader takes for a word
 
 
@@ -65,6 +76,7 @@ def resolve(options: EngineOptions, model: ModelConfig, path: Path, capabilities
         dtype=dtype,
         kv_dtype=_dtype(options.kv_cache_dtype, dtype, capabilities.kv_dtypes, "kv_cache_dtype"),
         quantization=_quantization(options, model),
+        tensor_parallel_size=_ranks(options.tensor_parallel_size, model, capabilities),
         max_model_len=options.max_model_len or longest,
         must_fit_max_model_len=options.max_model_len is not None,
         max_num_seqs=options.max_num_seqs,
@@ -73,7 +85,7 @@ def resolve(options: EngineOptions, model: ModelConfig, path: Path, capabilities
         kv_cache_memory=options.kv_cache_memory,
         memory_utilization=options.memory_utilization or capabilities.memory_utilization,
         enable_prefix_caching=options.enable_prefix_caching and capabilities.scheduling.prefix_reuse,
-        lora=LoraLimits(options.max_loras, options.max_lora_rank) if options.enable_lora else None,
+        lora=_lora(options),
         dummy_weights=options.load_format == "dummy",
         overlap=capabilities.asynchronous if options.overlap == "auto" else options.overlap == "on",
         buckets=None if options.buckets is None else Path(options.buckets),
@@ -90,6 +102,33 @@ def _step_seconds(wanted: float | None) -> float:
     if not wanted >= 0:
         raise ConfigError(f"target_step_seconds must be at least 0; got {wanted}")
     return wanted or math.inf
+
+
+def _ranks(size: int, model: ModelConfig, capabilities: Capabilities) -> int:
+    """Every rank must get as many heads and as much of the MLP; fewer key heads than ranks are held more than once."""
+    most = capabilities.max_ranks
+    if most is not None and size > most:
+        raise ConfigError(f"tensor_parallel_size must be at most {most} on this platform; got {size}")
+    for field, whole in (("num_attention_heads", model.num_heads), ("intermediate_size", model.intermediate_size)):
+        if whole % size:
+            raise ConfigError(f"tensor_parallel_size ({size}) must divide the model's {field} ({whole})")
+    if model.num_kv_heads % size and size % model.num_kv_heads:
+        raise ConfigError(
+            f"tensor_parallel_size ({size}) must divide the model's num_key_value_heads ({model.num_kv_heads}), or be "
+            "a multiple of it"
+        )
+    return size
+
+
+def _lora(options: EngineOptions) -> LoraLimits | None:
+    if not options.enable_lora:
+        return None
+    if options.tensor_parallel_size > 1:
+        raise ConfigError(
+            f"enable_lora serves adapters on one rank; tensor_parallel_size is {options.tensor_parallel_size}. Merge "
+            "the adapter into the model's weights, or serve on one rank"
+        )
+    return LoraLimits(options.max_loras, options.max_lora_rank)
 
 
 def _quantization(options: EngineOptions, model: ModelConfig) -> str:
@@ -114,8 +153,7 @@ def _dtype(wanted: str, found: str, supported: tuple[str, ...], option: str) -> 
 
 
 def _check_numbers(options: EngineOptions) -> None:
-    sizes = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "block_size", "kv_cache_memory")
-    for name in (*sizes, "max_loras", "max_lora_rank"):
+    for name in _COUNTS:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be at least 1; got {value}")

@@ -19,6 +19,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     dtype: str = "auto"
     kv_cache_dtype: str = "auto"
     quantization: str | None = None  # a weight format; None: the checkpoint's own
+    tensor_parallel_size: int = 1  # ranks among which the model is split, a process each
     max_model_len: int | None = None
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 2048

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -14,8 +15,11 @@ from jackfield.config.model_config import load_model_config
 from jackfield.config.options import EngineOptions
 from jackfield.embedded import EMBEDDED_MODEL, EMBEDDED_NAME
 from jackfield.engine.engine import Engine
-from jackfield.engine.kv_sizing import KVSize, size_kv_cache
+from jackfield.engine.kv_sizing import KVSize, agreed_memory, size_kv_cache
 from jackfield.engine.model_info import ModelInfo
+from jackfield.engine.origin import Origin
+from jackfield.engine.other_ranks import OtherRanks
+from jackfield.engine.ranks_executor import RanksExecutor
 from jackfield.engine.scheduler import Scheduler
 from jackfield.engine.scheduler_config import KVGroup, SchedulerConfig
 from jackfield.engine.startup import captures_text, startup_text
@@ -31,15 +35,17 @@ from jackfield.models.registry import ModelRegistry
 from jackfield.runner.attention_groups import AttentionGroup, make_groups
 from jackfield.runner.model_runner import ModelRunner
 from jackfield_platforms.bucket import Limits
+from jackfield_platforms.communicator import Communicator
 from jackfield_platforms.dequant_linear import TorchDequantLinear
 from jackfield_platforms.discovery import Found
 from jackfield_platforms.linear import TorchLinear, torch_dtype
 from jackfield_platforms.loading import Plugins, load
 from jackfield_platforms.ops import OpSpec
 from jackfield_platforms.ops import resolve as resolve_ops
-from jackfield_platforms.platform import Platform, ServingSpec
+from jackfield_platforms.platform import Memory, Platform, ServingSpec
 
 _HASH_UNIT = 16  # tokens
+Connect = Callable[[Platform, int], Communicator]  # of a platform and the number of ranks
 
 
 class Blueprint(msgspec.Struct, frozen=True):
@@ -56,19 +62,54 @@ class Blueprint(msgspec.Struct, frozen=True):
         return empty_model(self.config.model, self.build, self.registry)
 
 
-def draw_blueprint(found: Found, options: EngineOptions) -> Blueprint:
-    """Load the plugins of the platform that was found, and settle options, model and platform with each other."""
+class Assembled(msgspec.Struct, frozen=True):
+    """One rank's part of the model, ready to run steps."""
+
+    runner: ModelRunner
+    groups: tuple[AttentionGroup, ...]
+    size: KVSize
+    memory: Memory  # of which the cache was taken
+
+
+def _alone(platform: Platform, size: int) -> Communicator:
+    return platform.communicator()
+
+
+def draw_blueprint(found: Found, options: EngineOptions, connect: Connect = _alone) -> Blueprint:
+    """Load the plugins of the platform that was found, and settle options, model and platform with each other.
+
+    `connect` is called when everything is settled, and waits for the other ranks.
+    """
     plugins = load(found.name)
     platform = plugins.platform(found.name)
     registry = ModelRegistry().extended(plugins.models())
     path = model_folder(options.model) if options.model else EMBEDDED_MODEL
     config = resolve(options, load_model_config(path, registry), path, platform.capabilities())
-    return Blueprint(plugins, platform, registry, config, _build(config, platform, plugins))
+    comm = connect(platform, config.tensor_parallel_size)
+    return Blueprint(plugins, platform, registry, config, _build(config, platform, plugins, comm))
 
 
-def assemble(found: Found, options: EngineOptions, *, progress: bool) -> Engine:
-    """An engine on the platform that was found. The only function that sees every part."""
-    blueprint = draw_blueprint(found, options)
+def assemble(found: Found, options: EngineOptions, origin: Origin, *, progress: bool) -> Engine:
+    """An engine on the platform that was found, of which this process becomes rank 0."""
+    others = OtherRanks(options, origin)
+    with others.guarded():
+        blueprint = draw_blueprint(found, options, others.connect)
+        made = make_runner(blueprint, progress=progress)
+    config, platform, runner = blueprint.config, blueprint.platform, made.runner
+    text = startup_text(found, platform, config, made.groups, made.size, made.memory)
+    if runner.num_planned:
+        text += captures_text(runner.num_planned, runner.captured_bytes)
+    return Engine(
+        Scheduler(_scheduler_config(config, platform, made.groups, made.size)),
+        runner if config.tensor_parallel_size == 1 else RanksExecutor(runner, others),
+        _model_info(options, config, made.size),
+        depth=platform.capabilities().scheduling.max_in_flight if config.overlap else 1,
+        startup_text=text,
+    )
+
+
+def make_runner(blueprint: Blueprint, *, progress: bool) -> Assembled:
+    """Load this rank's part of the model, size its cache as the other ranks do, capture what is planned."""
     plugins, platform = blueprint.plugins, blueprint.platform
     config, build = blueprint.config, blueprint.build
     model = _model(config, build, blueprint.registry, progress=progress)
@@ -83,7 +124,7 @@ def assemble(found: Found, options: EngineOptions, *, progress: bool) -> Engine:
         ops=build.ops,
     )
     _check(platform, config, groups)
-    memory = platform.memory(build.device)
+    memory = agreed_memory(lambda: platform.memory(build.device), build)
     size = size_kv_cache(config, groups, memory)
     block_size = groups[0].backend.block_size
     limits = Limits(config.max_num_seqs, config.max_num_batched_tokens, size.max_model_len, block_size)
@@ -91,29 +132,20 @@ def assemble(found: Found, options: EngineOptions, *, progress: bool) -> Engine:
         model, platform, groups, size.num_blocks, limits, buckets=bucket_plan(config, platform, limits)
     )
     warm_up(runner, shown=progress)
-    text = startup_text(found, platform, config, groups, size, memory)
-    if runner.num_planned:
-        text += captures_text(runner.num_planned, runner.captured_bytes)
-    return Engine(
-        Scheduler(_scheduler_config(config, platform, groups, size)),
-        runner,
-        _model_info(options, config, size),
-        depth=platform.capabilities().scheduling.max_in_flight if config.overlap else 1,
-        startup_text=text,
-    )
+    return Assembled(runner, groups, size, memory)
 
 
-def _build(config: EngineConfig, platform: Platform, plugins: Plugins) -> Build:
+def _build(config: EngineConfig, platform: Platform, plugins: Plugins, comm: Communicator) -> Build:
     platform_ops = platform.linear_ops(checkpoint_bytes(config.model_path))
     return Build(
         config=config.model,
         dtype=torch_dtype(config.dtype),
         kv_dtype=torch_dtype(config.kv_dtype),
-        device=platform.device(),
+        device=platform.device(comm.rank),
         capabilities=platform.capabilities(),
         ops=resolve_ops(platform.ops(), OpSpec(config.dtype)),
         linear_ops=(*platform_ops, TorchLinear(), TorchDequantLinear()),
-        comm=platform.communicator(),
+        comm=comm,
         quant=format_by_layer(config, plugins.quant_methods()),
         layers=range(config.model.num_layers),
         lora=config.lora,
@@ -136,6 +168,7 @@ def _check(platform: Platform, config: EngineConfig, groups: tuple[AttentionGrou
         max_model_len=config.max_model_len,
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=config.max_num_batched_tokens,
+        tensor_parallel_size=config.tensor_parallel_size,
     )
     objections = platform.check(serving)
     if objections:

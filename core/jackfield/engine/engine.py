@@ -12,7 +12,7 @@ from jackfield.engine.cached_prefixes import ExportedPrefix
 from jackfield.engine.messages import EngineOutput, EngineOutputs, EngineRequest, EngineStats
 from jackfield.engine.model_info import ModelInfo
 from jackfield.engine.scheduler import Scheduler
-from jackfield.engine.step import Executor, Pending, Step
+from jackfield.engine.step import Executor, ExecutorLost, Pending, Step
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,10 @@ class Engine:
         return self._executor.count(self._scheduler.stats())
 
     def step(self) -> EngineOutputs:
-        """Launch the next step and finish the oldest one in flight; empty when there is nothing to tell yet."""
+        """Launch the next step and finish the oldest one in flight; empty when there is nothing to tell yet.
+
+        Raises ExecutorLost when no step can be run any more.
+        """
         step = self._scheduler.schedule()
         if step is not None:
             self._in_flight.append(InFlight(step, self._executor))
@@ -110,9 +113,15 @@ class Engine:
         self._scheduler.prefixes.keep(place)
         return place.length
 
+    def close(self) -> None:
+        """End what runs beside this process: other ranks. No step comes after it."""
+        self._executor.close()
+
     def _finish(self, flight: InFlight) -> EngineOutputs:
         try:
             result = flight.wait()
+        except ExecutorLost:  # no later step could be run
+            raise
         except Exception as error:
             logger.exception("step %d failed; its %d sequences end with an error", flight.step.id, flight.step.num_rows)
             return self._scheduler.fail(flight.step, f"{type(error).__name__}: {error}")

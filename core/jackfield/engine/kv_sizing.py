@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
+import torch
 
 from jackfield.config.engine_config import EngineConfig
 from jackfield.config.json_fields import ConfigError
 from jackfield.engine.kv_groups import GroupNeed, most_blocks, split_kv_memory
+from jackfield.models.interface import Build
 from jackfield.runner.attention_groups import AttentionGroup
 from jackfield_platforms.linear import torch_dtype
 from jackfield_platforms.platform import Memory
@@ -20,6 +22,20 @@ class KVSize(msgspec.Struct, frozen=True):
     num_blocks: tuple[int, ...]
     num_bytes: int
     max_model_len: int
+
+
+def agreed_memory(read: Callable[[], Memory], build: Build) -> Memory:
+    """What `read` gives once every rank has loaded its weights, with no more free than the poorest rank has.
+
+    So every rank sizes its cache alike. Ranks that draw on the same bytes share them.
+    """
+    comm = build.comm
+    if comm.size == 1:
+        return read()
+    comm.all_reduce(torch.ones(1, device=build.device))
+    memory = read()
+    free = torch.tensor([memory.free // (comm.size if memory.shared else 1)], device=build.device)
+    return msgspec.structs.replace(memory, free=int(comm.all_gather(free).min()))
 
 
 def size_kv_cache(config: EngineConfig, groups: Sequence[AttentionGroup], memory: Memory) -> KVSize:

@@ -119,6 +119,8 @@ def _serve(launch: Launch, socket: zmq.Socket[bytes]) -> str | None:
         Loop(engine, socket).run()
     except Exception as error:
         return _unexpected(error)
+    finally:
+        engine.close()
     return None
 
 

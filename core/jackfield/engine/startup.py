@@ -36,6 +36,9 @@ def startup_text(
         f"loop       {'overlapped' if config.overlap and rules.max_in_flight > 1 else 'plain'}, "
         f"at most {config.max_num_seqs} sequences and {config.max_num_batched_tokens} tokens a step",
     ]
+    if config.tensor_parallel_size > 1:
+        how = f"{config.tensor_parallel_size} processes with a part of every layer each, over {platform.collectives()}"
+        lines.insert(2, f"ranks      {how}; memory and KV cache are those of one")
     return "\n".join(lines)
 
 

@@ -87,6 +87,10 @@ class StepResult(msgspec.Struct, frozen=True, eq=False):
     logprobs: dict[int, TokenLogprobs] = {}  # by index into token_ids, for rows that asked
 
 
+class ExecutorLost(RuntimeError):
+    """No step can be run any more: another rank has died, or ranks are out of step. The text says why."""
+
+
 class Pending(Protocol):
     """A step whose results are on their way."""
 
@@ -111,6 +115,9 @@ class Executor(Protocol):
 
     def import_kv(self, slots: Sequence[npt.NDArray[np.int64]], tokens: Sequence[KVTokens]) -> None:
         """Write tokens to cache slots of each KV group; ValueError when they do not fit, and nothing is written."""
+
+    def close(self) -> None:
+        """End what runs beside this process; no step comes after it."""
 
     def sample(self, forward: Any, masks: Any | None = None) -> Pending:
         """Sample every row that asks for it; `masks` int32 `[rows, ceil(vocab / 32)]` allow tokens bit by bit."""

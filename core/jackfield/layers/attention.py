@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from jackfield.layers.linear import Linear
 from jackfield.layers.norm import RMSNorm
+from jackfield.layers.shards import kv_heads, query_heads
 from jackfield.models.interface import Build, StepInputs
 from jackfield_platforms.attention import AttentionNeed, Rope
 from jackfield_platforms.kv import KVSpec, Paged, Windowed
@@ -21,12 +22,14 @@ class Attention(nn.Module):
         dtype = build.dtype_name
         self.slot = layer - build.layers.start
         self.head_dim = config.head_dim
-        self.sizes = (config.num_heads * self.head_dim, *(config.num_kv_heads * self.head_dim,) * 2)
+        queries = query_heads(config, build.comm).times(self.head_dim)
+        keys = kv_heads(config, build.comm).times(self.head_dim)
+        self.sizes = (queries.size, keys.size, keys.size)
         bias = config.attention_bias
         qkv = LinearSpec(f"{name}.qkv_proj", config.hidden_size, self.sizes, dtype, bias, shard="column")
         out = LinearSpec(f"{name}.o_proj", self.sizes[0], (config.hidden_size,), dtype, bias, shard="row")
-        self.qkv_proj = Linear(build, qkv, parts=("q_proj", "k_proj", "v_proj"))
-        self.o_proj = Linear(build, out)
+        self.qkv_proj = Linear(build, qkv, parts=("q_proj", "k_proj", "v_proj"), shards=(queries, keys, keys))
+        self.o_proj = Linear(build, out, shards=(queries,))
         self.q_norm = RMSNorm(build, f"{name}.q_norm", self.head_dim) if qk_norm else None
         self.k_norm = RMSNorm(build, f"{name}.k_norm", self.head_dim) if qk_norm else None
 
@@ -41,8 +44,9 @@ class Attention(nn.Module):
 
 
 def attention_need(build: Build, layer: int) -> AttentionNeed:
-    """What decoder layer `layer` asks of an attention backend."""
-    config, window = build.config, build.config.windows[layer]
-    heads, dim, dtype = config.num_kv_heads, config.head_dim, str(build.kv_dtype).removeprefix("torch.")
+    """What decoder layer `layer` asks of an attention backend: this rank's heads."""
+    config, comm, window = build.config, build.comm, build.config.windows[layer]
+    heads, dim, dtype = kv_heads(config, comm).size, config.head_dim, str(build.kv_dtype).removeprefix("torch.")
     kv: KVSpec = Paged(heads, dim, dim, dtype) if window is None else Windowed(heads, dim, dim, dtype, window)
-    return AttentionNeed(kv, query_heads=config.num_heads, scale=dim**-0.5, query_dtype=build.dtype_name)
+    queries = query_heads(config, comm).size
+    return AttentionNeed(kv, query_heads=queries, scale=dim**-0.5, query_dtype=build.dtype_name)

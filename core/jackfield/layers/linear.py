@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
 from torch import Tensor
 
 from jackfield.layers.packable import Packable
+from jackfield.layers.shards import Shard
 from jackfield.models.interface import Build, StepInputs
 from jackfield_platforms.linear import Encoding, LinearOp, LinearSpec, Packed, ParamSpec, QuantMethod
 from jackfield_platforms.refusal import Choice, Refused, choose
@@ -21,6 +23,8 @@ class Linear(Packable):
 
     `parts` names the projections that are fused here and that a checkpoint may hold one by one, in the order of
     `spec.out_sizes`. `choice` says which op serves and why better ones refused; it is None until the weight is there.
+    `shards` says which part of the layer `spec` is: of each output where it is cut by columns, of the inputs where by
+    rows; the bias of the latter is added by rank 0 alone.
     """
 
     choice: Choice[LinearOp] | None
@@ -30,15 +34,25 @@ class Linear(Packable):
     lora: LoraSlots | None = None  # set where the engine serves adapters
 
     def __init__(
-        self, build: Build, spec: LinearSpec, *, parts: tuple[str, ...] = (), alias: str | None = None
+        self,
+        build: Build,
+        spec: LinearSpec,
+        *,
+        parts: tuple[str, ...] = (),
+        alias: str | None = None,
+        shards: Sequence[Shard] = (),
     ) -> None:
         shares = dict(zip(parts, spec.out_sizes, strict=True)) if parts else None
         super().__init__(spec.name, parts=shares, alias=alias)
+        if spec.shard == "row" and build.comm.rank > 0 and spec.bias:
+            spec, self.elsewhere = msgspec.structs.replace(spec, bias=False), ("bias",)
         self.spec, self.method, self.candidates = spec, _method(build, spec.name, parts), build.linear_ops
         reason = self.method.rejects(spec, build.capabilities)
         if reason is not None:
             raise Refused(f"Weight format {self.method.name!r} cannot serve {spec.name}: {reason}")
         self.choice = None
+        if build.comm.size > 1:
+            self._share(shards)
 
     def params(self) -> Mapping[str, ParamSpec]:
         return self.method.params(self.spec)
@@ -62,6 +76,18 @@ class Linear(Packable):
     def rows(self, ids: Tensor) -> Tensor:
         """Rows of the weight, `[len(ids), in]`: a tied embedding."""
         return self.gather(self.packed, ids)
+
+    def _share(self, shards: Sequence[Shard]) -> None:
+        assert shards, f"{self.name} is not said to be shared among ranks"
+        if not self.method.shards:
+            raise Refused(
+                f"Weight format {self.method.name!r} cannot be split among ranks, and {self.name} would be; use "
+                "tensor_parallel_size=1, or a checkpoint of plain weights"
+            )
+        if self.spec.shard == "row":
+            (self.in_shard,) = shards
+        else:
+            self.out_shards = shards
 
     def _choose(self, encoding: Encoding) -> Choice[LinearOp]:
         return choose(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from jackfield.layers.linear import Linear
+from jackfield.layers.shards import part
 from jackfield.models.interface import Build, StepInputs
 from jackfield_platforms.linear import LinearSpec
 
@@ -16,11 +17,12 @@ class MLP(nn.Module):
         super().__init__()
         config, name = build.config, f"model.layers.{layer}.mlp"
         dtype, bias = build.dtype_name, config.mlp_bias
-        hidden, inner = config.hidden_size, config.intermediate_size
+        hidden, shard = config.hidden_size, part(config.intermediate_size, build.comm)
+        inner = shard.size
         gate_up = LinearSpec(f"{name}.gate_up_proj", hidden, (inner, inner), dtype, bias, shard="column")
         down = LinearSpec(f"{name}.down_proj", inner, (hidden,), dtype, bias, shard="row")
-        self.gate_up_proj = Linear(build, gate_up, parts=("gate_proj", "up_proj"))
-        self.down_proj = Linear(build, down)
+        self.gate_up_proj = Linear(build, gate_up, parts=("gate_proj", "up_proj"), shards=(shard, shard))
+        self.down_proj = Linear(build, down, shards=(shard,))
         self.silu_mul = build.ops.silu_mul
 
     def forward(self, x: Tensor, step: StepInputs) -> Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from jackfield.layers.shards import Shard
 from jackfield_platforms.linear import ParamSpec
 
 
@@ -16,11 +17,17 @@ class Packable(ABC, nn.Module):
     `name` is the module's name in a checkpoint. `parts` are the names under which a checkpoint may hold it in pieces
     instead (siblings of `name`), each with its share of the dimension that `ParamSpec.out_dim` names, or with the same
     tensor where it names none. `alias` is another name under which it may hold the same values (a tied head).
+
+    A rank that holds a part of the module says which: `out_shards` along `ParamSpec.out_dim`, one a part; `in_shard`
+    along the other dimension of a matrix. `elsewhere` are parameters that another rank takes.
     """
 
     name: str
     parts: Mapping[str, int]
     alias: str | None
+    out_shards: Sequence[Shard] = ()  # empty: the whole
+    in_shard: Shard | None = None  # None: the whole
+    elsewhere: Sequence[str] = ()
 
     def __init__(self, name: str, *, parts: Mapping[str, int] | None = None, alias: str | None = None) -> None:
         super().__init__()

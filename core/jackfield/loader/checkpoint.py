@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+Box = tuple[tuple[int, int], ...]  # first and last, a dimension
 INDEX = "model.safetensors.index.json"
 _CHUNK_BYTES = 64 * 2**20
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -43,15 +44,19 @@ class Stored(msgspec.Struct, frozen=True):
         return _DTYPES.get(self.dtype) == dtype or (self.is_float and dtype in _FLOATS.values())
 
     @property
-    def row_bytes(self) -> int:
-        """Bytes of one step along the first dimension."""
-        item = _DTYPES[self.dtype].itemsize if self.dtype in _DTYPES else 1
-        return item * int(torch.Size(self.shape[1:]).numel())
+    def whole(self) -> Box:
+        """All of it."""
+        return tuple((0, size) for size in self.shape)
 
     @property
-    def num_bytes(self) -> int:
-        """Bytes of all its numbers."""
-        return self.row_bytes * (self.shape[0] if self.shape else 1)
+    def row_bytes(self) -> int:
+        """Bytes of one step along the first dimension."""
+        return self.item_bytes * int(torch.Size(self.shape[1:]).numel())
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one number."""
+        return _DTYPES[self.dtype].itemsize if self.dtype in _DTYPES else 1
 
 
 class Checkpoint:
@@ -64,25 +69,28 @@ class Checkpoint:
             self._add(file)
         self._check_index()
 
-    def chunks(self, name: str) -> Iterator[tuple[int, Tensor]]:
+    def chunks(self, name: str, box: Box | None = None) -> Iterator[tuple[int, Tensor]]:
         """(first row, rows) of a tensor, a few megabytes at a time; copy them out before asking for the next.
 
-        The file is mapped anew for each chunk: mapped pages count as resident memory until they are unmapped.
+        `box` is the part that is read, and rows count from its first. The file is mapped anew for each chunk: mapped
+        pages count as resident memory until they are unmapped.
         """
         stored = self.tensors[name]
         if not stored.shape:
             raise LoadError(f"{stored.file.name}: {name} is a single number; wanted at least one dimension")
+        (start, stop), *others = stored.whole if box is None else box
         rows = max(1, _CHUNK_BYTES // max(1, stored.row_bytes))
-        for first in range(0, stored.shape[0], rows):
+        for first in range(start, stop, rows):
             with safe_open(stored.file, framework="pt") as file:
-                yield first, file.get_slice(name)[first : first + rows]
+                part = (slice(first, min(first + rows, stop)), *(slice(*ends) for ends in others))
+                yield first - start, file.get_slice(name)[part]
 
-    def equal(self, one: str, other: str) -> bool:
-        """Whether two tensors hold the same numbers."""
+    def equal(self, one: str, other: str, boxes: Sequence[Box]) -> bool:
+        """Whether two tensors hold the same numbers in some parts."""
         if self.tensors[one].shape != self.tensors[other].shape or self.tensors[one].dtype != self.tensors[other].dtype:
             return False
-        pairs = zip(self.chunks(one), self.chunks(other), strict=True)
-        return all(torch.equal(a, b) for (_, a), (_, b) in pairs)
+        pairs = (zip(self.chunks(one, box), self.chunks(other, box), strict=True) for box in boxes)
+        return all(torch.equal(a, b) for pair in pairs for (_, a), (_, b) in pair)
 
     def _add(self, file: Path) -> None:
         try:

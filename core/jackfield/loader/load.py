@@ -13,7 +13,7 @@ from jackfield.config.model_config import ModelConfig
 from jackfield.layers.packable import Packable
 from jackfield.loader.checkpoint import Checkpoint
 from jackfield.loader.host_heap import heap_trimmer
-from jackfield.loader.placement import Target, place
+from jackfield.loader.placement import Piece, Target, place
 from jackfield.loader.progress import Progress
 from jackfield.models.interface import Build, Model
 from jackfield.models.registry import ModelRegistry
@@ -25,19 +25,22 @@ def load_model(
 ) -> Model:
     """The model of `config` with the weights of the folder at `path`, converted to `build.dtype`, on `build.device`.
 
-    Peak memory is what the packed model takes, plus its largest module. `progress` draws a bar if stderr is a terminal.
+    Of a model that is shared among ranks, a rank reads its own part. Peak memory is what the packed model takes, plus
+    its largest module. `progress` draws a bar if stderr is a terminal.
     LoadError names every tensor that is missing, surplus, or of a wrong shape; nothing is read before all fit.
     """
     model = empty_model(config, build, registry)
     checkpoint = Checkpoint(path)
     targets = place(packables(model), checkpoint, config.architecture)
     filler = Filler(targets.values(), build.device)
-    with Progress(sum(checkpoint.tensors[name].num_bytes for name in targets), shown=progress) as bar:
+    num_bytes = sum(checkpoint.tensors[name].item_bytes * target.num_read for name, target in targets.items())
+    with Progress(num_bytes, shown=progress) as bar:
         for name, target in targets.items():
-            for row, chunk in checkpoint.chunks(name):
-                filler.write(target, row, chunk)
-                bar.advance(chunk.nbytes)
-                del chunk  # a view of the mapped file
+            for piece in target.pieces:
+                for row, chunk in checkpoint.chunks(name, piece.box):
+                    filler.write(target, piece, row, chunk)
+                    bar.advance(chunk.nbytes)
+                    del chunk  # a view of the mapped file
             filler.finish(target)
     return model
 
@@ -61,11 +64,11 @@ class Filler:
         self.params: dict[Packable, dict[str, Tensor]] = {}
         self.trim_heap = heap_trimmer()
 
-    def write(self, target: Target, row: int, chunk: Tensor) -> None:
-        """Copy rows `row : row + len(chunk)` of a stored tensor to their place."""
-        whole = self._param(target)
-        place = whole.narrow(target.out_dim, target.first, target.shape[target.out_dim])
-        place[row : row + chunk.shape[0]].copy_(chunk)
+    def write(self, target: Target, piece: Piece, row: int, chunk: Tensor) -> None:
+        """Copy rows `row : row + len(chunk)` of a piece to their place."""
+        first, *others = piece.place
+        starts = (first + row, *others)
+        self._param(target)[tuple(map(_span, starts, chunk.shape))].copy_(chunk)
 
     def finish(self, target: Target) -> None:
         """One stored tensor is all there; pack its module if it was the last."""
@@ -78,5 +81,10 @@ class Filler:
         params = self.params.setdefault(target.module, {})
         if target.param not in params:
             spec = target.module.params()[target.param]
-            params[target.param] = torch.empty(spec.shape, dtype=torch_dtype(spec.dtype), device=self.device)
+            make = torch.zeros if target.is_padded else torch.empty
+            params[target.param] = make(spec.shape, dtype=torch_dtype(spec.dtype), device=self.device)
         return params[target.param]
+
+
+def _span(start: int, size: int) -> slice:
+    return slice(start, start + size)

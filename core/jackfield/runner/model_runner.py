@@ -53,7 +53,7 @@ class ModelRunner:
         buckets: BucketPlan,
     ) -> None:
         caps, config = platform.capabilities(), model.build.config
-        self._platform, self._device = platform, model.build.device
+        self._platform, self._device, self._comm = platform, model.build.device, model.build.comm
         self._block_sizes = [group.backend.block_size for group in groups]
         self._tables = [
             np.zeros((limits.max_rows, -(-limits.max_model_len // size)), np.int32) for size in self._block_sizes
@@ -120,7 +120,7 @@ class ModelRunner:
         """
         logits = self._logits(forward.hidden)
         sampled = self._sampler.sample(logits, forward.rows, masks)
-        self._sampled_last.index_copy_(0, self._put(torch.from_numpy(forward.rows.slots)), sampled.ids)
+        self._remember(forward.rows, self._comm.broadcast(sampled.ids))
         return PendingStep(sampled, forward.rows, self._platform.fetch)
 
     @torch.inference_mode()
@@ -138,6 +138,19 @@ class ModelRunner:
         if self._adapters is None:
             raise ConfigError(f"The request names the adapter {lora.lora_name!r}; start the engine with --enable-lora")
         self._adapters.read(lora)
+
+    @torch.inference_mode()
+    def follow(self, forward: Forward) -> None:
+        """What the other ranks do while rank 0 samples: their part of the logits, and the ids as it chose them."""
+        self._logits(forward.hidden)
+        ids = torch.empty(len(forward.rows.slots), dtype=torch.int64, device=self._device)
+        self._remember(forward.rows, self._comm.broadcast(ids))
+
+    def close(self) -> None:
+        """Nothing runs beside this process."""
+
+    def _remember(self, rows: SamplingRows, ids: Tensor) -> None:
+        self._sampled_last.index_copy_(0, self._put(torch.from_numpy(rows.slots)), ids)
 
     def count(self, stats: EngineStats) -> EngineStats:
         """The reading with launches by bucket."""

@@ -16,11 +16,12 @@ def process_memory(root: Path = Path("/")) -> Memory:
     Free memory includes page cache, which the kernel gives back when it is needed. `root` is where /proc and /sys are.
     """
     machine = psutil.virtual_memory()
-    memory = Memory(total=machine.total, free=machine.available, limit="physical memory")
+    memory = Memory(total=machine.total, free=machine.available, limit="physical memory", shared=True)
     for group in memory_limits(root):
         memory = Memory(
             total=min(memory.total, group.limit),
             free=min(memory.free, max(0, group.limit - group.used)),
             limit=f"cgroup {group.group}" if group.limit < memory.total else memory.limit,
+            shared=True,
         )
     return memory

@@ -31,7 +31,7 @@ class CpuPlatform(Platform):
     def capabilities(self) -> Capabilities:
         dtypes = ("bfloat16", "float32", "float16")
         # Half of what is free: the machine is the user's own, and activations come out of the same memory
-        return Capabilities(dtypes=dtypes, kv_dtypes=dtypes, asynchronous=False, memory_utilization=0.5)
+        return Capabilities(dtypes=dtypes, kv_dtypes=dtypes, asynchronous=False, memory_utilization=0.5, max_ranks=None)
 
     def attention_backends(self) -> Sequence[type[AttentionBackend[Any]]]:
         return (PagedTorchAttention, FlatBlockAttention)
