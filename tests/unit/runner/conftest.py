@@ -17,6 +17,7 @@ from small_engines import FIELDS, Hooks
 from jackfield.config.options import EngineOptions
 from jackfield.engine import assembly
 from jackfield.engine.engine import Engine
+from jackfield.engine.origin import here
 from jackfield_platforms.discovery import Found
 from jackfield_platforms.hooks import plugin_manager
 from jackfield_platforms.loading import Plugins
@@ -37,6 +38,6 @@ def engine_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeEngine:
         found = Found(platform.name, "test", "1.0", "test.probe", "usable", "")
         given = {"model": str(tmp_path), "load_format": "dummy", "dtype": "float32", "kv_cache_memory": 4 << 20}
         given |= {"max_num_seqs": 4, "max_num_batched_tokens": 32, "max_model_len": 96, "target_step_seconds": 0}
-        return assembly.assemble(found, EngineOptions(**{**given, **options}), progress=False)
+        return assembly.assemble(found, EngineOptions(**{**given, **options}), here(), progress=False)
 
     return make
