@@ -110,3 +110,13 @@ def test_the_first_of_two_equal_blocks_is_kept_and_evicting_the_other_changes_no
 def test_a_block_size_must_be_whole_units() -> None:
     with pytest.raises(ValueError, match="block_size 6 is not a multiple of the hash unit 4"):
         PrefixIndex(4, 6, unit=4)
+
+
+def test_a_run_goes_back_as_far_as_no_block_is_missing_whatever_the_window() -> None:
+    hashes = hashes_of(list(range(24)))
+    index = filled(6, 4, hashes, window=6)
+    assert index.match(hashes, 24) == [0, 0, 0, 0, 5, 6]
+    assert index.run(hashes, 24) == (0, [1, 2, 3, 4, 5, 6])
+    index.evict([2])
+    assert index.run(hashes, 24) == (2, [3, 4, 5, 6])
+    assert index.run(hashes, 8) == (2, [])
