@@ -13,6 +13,7 @@ from jackfield_platforms.testing.conformance import (
     ops_checks,
     plan_checks,
     probe_checks,
+    rank_checks,
     refusal_checks,
 )
 from jackfield_platforms.testing.conformance.subject import Subject
@@ -50,5 +51,6 @@ ARGUMENTS: Mapping[str, Cases] = {
     "capturing": graph_checks.capturing,
     "planned": bucket_checks.planned,
     "saved": bucket_checks.saved,
+    "several_ranks": rank_checks.several_ranks,
     "probe_module": probe_checks.probe_module,
 }
