@@ -49,6 +49,7 @@ def test_every_field_of_the_server_has_an_option():
         (["folder", "--model", "folder"], {"model": "folder"}),
         (["--dtype", "bfloat16"], {"dtype": "bfloat16"}),
         (["--quantization", "int8"], {"quantization": "int8"}),
+        (["--tensor-parallel-size", "2"], {"tensor_parallel_size": 2}),
         (["--max-model-len", "512"], {"max_model_len": 512}),
         (["--max-num-seqs", "7"], {"max_num_seqs": 7}),
         (["--max-num-batched-tokens", "16"], {"max_num_batched_tokens": 16}),
@@ -86,6 +87,7 @@ def test_the_platform_and_the_key_may_come_from_the_environment(served, monkeypa
     [
         (["one", "--model", "two"], "The model is given twice: 'one' and --model 'two'."),
         (["--port", "70000"], "70000 is not in the range"),
+        (["--tensor-paralel-size", "2"], "--tensor-parallel-size"),  # did you mean
         (["--max-num-seqs", "many"], "'many' is not a valid integer"),
         (["--load-format", "pickle"], "'pickle' is not one of 'auto', 'safetensors', 'dummy'"),
         (["--kv-cache-memory", "lots"], "wanted a number of bytes such as 1048576, 512M or 2G; got 'lots'"),

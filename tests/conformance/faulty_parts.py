@@ -18,6 +18,8 @@ from jackfield_platforms.communicator import SingleRank
 from jackfield_platforms.graph import GraphRunner
 from jackfield_platforms.linear import TorchLinear
 from jackfield_platforms.testing.plain_fusion import fuse_plain, plain_layer
+from jackfield_platforms.testing.strict import StrictPlatform
+from jackfield_platforms.torch_communicator import TorchCommunicator
 
 replace = msgspec.structs.replace
 
@@ -222,3 +224,35 @@ def fetch_before_the_copy(tensor):
 def fetch_without_a_wait(tensor):
     host = torch.full_like(tensor, -7)
     return lambda: host
+
+
+class _SharedByRanks(StrictPlatform):
+    """Splits a model among ranks, each talking through `communicates`."""
+
+    communicates = TorchCommunicator
+
+    def capabilities(self):
+        return msgspec.structs.replace(super().capabilities(), max_ranks=None)
+
+    def communicator(self, rank=0, size=1, meeting=""):
+        made = super().communicator(rank, size, meeting)
+        return made if size == 1 else self.communicates(made._group)
+
+
+class _Backwards(TorchCommunicator):
+    def all_gather(self, x, dim=-1):
+        return torch.cat(super().all_gather(x, dim).chunk(self.size, dim)[::-1], dim)
+
+
+class _Own(TorchCommunicator):
+    def broadcast(self, x, source=0):
+        super().broadcast(x.clone(), source)
+        return x
+
+
+class GathersBackwards(_SharedByRanks):
+    communicates = _Backwards
+
+
+class SendsItsOwn(_SharedByRanks):
+    communicates = _Own

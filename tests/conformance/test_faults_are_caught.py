@@ -12,6 +12,7 @@ import faulty_attention as attention
 import faulty_parts as parts
 import faulty_pieces as pieces
 import faulty_transfer as transfer
+import msgspec
 import pytest
 
 from jackfield.conformance import parity_checks
@@ -200,6 +201,8 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "gathering stacks": ({"communicator": parts.Stacks()}, {"check_one_rank_talks_to_itself"}),
 }
 
+RANK_CHECK = "check_two_ranks_agree"
+
 PROBE = """
 from jackfield_platforms.probe import Launch, Probe
 API_VERSION = (0, 1)
@@ -280,8 +283,15 @@ def test_a_wrong_mask_is_caught_by_a_whole_model(monkeypatch):
     assert all("whose logit is" in result.message for result in report.results)
 
 
+@pytest.mark.parametrize("platform", [parts.GathersBackwards, parts.SendsItsOwn])
+def test_ranks_that_get_something_else_are_caught(platform):
+    subject = msgspec.structs.replace(fault_platform.subject(), platform=platform())
+    assert check(subject, only(RANK_CHECK)).failed_checks() == {RANK_CHECK}
+
+
 def test_every_check_catches_something():
     files = Path(conformance.__file__).parent.glob("*_checks.py")
     checks = {name for file in files for name in re.findall(r"^def (check_\w+)", file.read_text(), re.MULTILINE)}
     caught = set().union(*(expected for _, expected in FAULTS.values())) | {one for _, one in PROBE_FAULTS.values()}
+    caught |= {RANK_CHECK}
     assert checks == caught

@@ -72,6 +72,7 @@ class Filler:
 
     def finish(self, target: Target) -> None:
         """One stored tensor is all there; pack its module if it was the last."""
+        self._param(target)  # of a tensor of which nothing is this rank's, only padding
         self.missing[target.module] -= 1
         if self.missing[target.module] == 0:
             target.module.pack(self.params.pop(target.module))

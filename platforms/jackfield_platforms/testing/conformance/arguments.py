@@ -15,6 +15,7 @@ from jackfield_platforms.testing.conformance import (
     piece_checks,
     plan_checks,
     probe_checks,
+    rank_checks,
     refusal_checks,
     transfer_checks,
 )
@@ -58,5 +59,6 @@ ARGUMENTS: Mapping[str, Cases] = {
     "split": piece_checks.split,
     "planned": bucket_checks.planned,
     "saved": bucket_checks.saved,
+    "several_ranks": rank_checks.several_ranks,
     "probe_module": probe_checks.probe_module,
 }
