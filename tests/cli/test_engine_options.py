@@ -59,6 +59,10 @@ def test_every_field_of_the_server_has_an_option():
         (["--load-format", "dummy"], {"load_format": "dummy"}),
         (["--overlap", "off"], {"overlap": "off"}),
         (["--seed", "-3"], {"seed": -3}),
+        (
+            ["--speculative-config", '{"method": "ngram", "num_speculative_tokens": 4}'],
+            {"speculative_config": {"method": "ngram", "num_speculative_tokens": 4}},
+        ),
         (["--platform", "gadget"], {"platform": "gadget"}),
     ],
 )
@@ -88,6 +92,7 @@ def test_the_platform_and_the_key_may_come_from_the_environment(served, monkeypa
         (["--port", "70000"], "70000 is not in the range"),
         (["--max-num-seqs", "many"], "'many' is not a valid integer"),
         (["--load-format", "pickle"], "'pickle' is not one of 'auto', 'safetensors', 'dummy'"),
+        (["--speculative-config", "ngram"], """wanted a JSON object such as {"num": 1}; got 'ngram'"""),
         (["--kv-cache-memory", "lots"], "wanted a number of bytes such as 1048576, 512M or 2G; got 'lots'"),
     ],
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from jackfield.cli.options import BYTES, Help, options_of, take
+from jackfield.cli.options import BYTES, JSON, Help, options_of, take
 from jackfield.config.options import EngineOptions
 
 HELPS = {
@@ -27,6 +27,11 @@ HELPS = {
     "enable_prefix_caching": Help("Reuse the KV blocks of prompts that begin alike."),
     "load_format": Help("dummy: random weights, without reading any."),
     "overlap": Help("Schedule the next step while one runs; auto: where the platform runs asynchronously."),
+    "speculative_config": Help(
+        'Who drafts tokens for the model to verify, as JSON: {"model": FOLDER, "num_speculative_tokens": 4, '
+        '"platform": NAME} or {"method": "ngram", "num_speculative_tokens": 4}.',
+        kind=JSON,
+    ),
     "buckets": Help(
         "A JSON file of sizes to capture, as `jackfield buckets` writes it; the platform's own plan unless given."
     ),

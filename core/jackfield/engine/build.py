@@ -9,6 +9,7 @@ import os
 import sys
 
 from jackfield.config.options import EngineOptions
+from jackfield.config.speculative_config import speculative_config
 from jackfield.engine.engine import Engine
 from jackfield_platforms.discovery import Found
 from jackfield_platforms.launching import apply_launch, environment
@@ -21,7 +22,12 @@ def build_engine(options: EngineOptions, *, progress: bool = True) -> Engine:
 
     PlatformError, ConfigError, LoadError, Refused say what is wrong.
     """
-    return _assemble(prepare(options.platform), options, progress)
+    speculation = speculative_config(options.speculative_config)
+    found = prepare(options.platform)
+    draft = None
+    if speculation is not None and speculation.drafts_by_model:
+        draft = prepare(speculation.platform) if speculation.platform else found
+    return _assemble(found, options, progress, draft)
 
 
 def prepare(platform: str | None) -> Found:
@@ -31,10 +37,10 @@ def prepare(platform: str | None) -> Found:
     return found
 
 
-def _assemble(found: Found, options: EngineOptions, progress: bool) -> Engine:
+def _assemble(found: Found, options: EngineOptions, progress: bool, draft: Found | None) -> Engine:
     from jackfield.engine.assembly import assemble  # imports torch, which reads its environment once
 
-    return assemble(found, options, progress=progress)
+    return assemble(found, options, progress=progress, draft_found=draft)
 
 
 def _cpus() -> tuple[int, ...]:

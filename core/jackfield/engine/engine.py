@@ -11,6 +11,7 @@ from jackfield.engine.messages import EngineOutput, EngineOutputs, EngineRequest
 from jackfield.engine.model_info import ModelInfo
 from jackfield.engine.scheduler import Scheduler
 from jackfield.engine.step import Executor, Pending, Step
+from jackfield.speculation.drafter import Drafter, DraftNeeds, Drafts
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,19 @@ class Engine:
     """
 
     def __init__(
-        self, scheduler: Scheduler, executor: Executor, model: ModelInfo, *, depth: int = 1, startup_text: str = ""
+        self,
+        scheduler: Scheduler,
+        executor: Executor,
+        model: ModelInfo,
+        *,
+        depth: int = 1,
+        startup_text: str = "",
+        drafter: Drafter | None = None,
     ) -> None:
+        if drafter is not None and depth != 1:
+            raise ValueError(f"drafts need the plain loop: depth must be 1; got {depth}")
         self.model, self.startup_text = model, startup_text
+        self._drafter, self._propose = drafter, None if drafter is None else self._ask_for_drafts
         self._scheduler, self._executor, self._depth = scheduler, executor, depth
         self._in_flight: deque[InFlight] = deque()
         self._aborted: list[EngineOutput] = []
@@ -71,12 +82,21 @@ class Engine:
 
     def step(self) -> EngineOutputs:
         """Launch the next step and finish the oldest one in flight; empty when there is nothing to tell yet."""
-        step = self._scheduler.schedule()
+        step = self._scheduler.schedule(self._propose)
         if step is not None:
             self._in_flight.append(InFlight(step, self._executor))
         if not self._in_flight or (step is not None and len(self._in_flight) < self._depth):
             return self._with_aborted(EngineOutputs())
         return self._with_aborted(self._finish(self._in_flight.popleft()))
+
+    def _ask_for_drafts(self, needs: DraftNeeds) -> Drafts:
+        """What the drafter says; a step whose drafting fails runs without drafts, and its tokens are the same."""
+        assert self._drafter is not None
+        try:
+            return self._drafter.propose(needs)
+        except Exception:
+            logger.exception("drafting for %d sequences failed; their step runs without drafts", len(needs.slots))
+            return Drafts.none(len(needs.slots))
 
     def _finish(self, flight: InFlight) -> EngineOutputs:
         try:
@@ -94,7 +114,7 @@ class Engine:
         self._finished_at = now
         step = flight.step
         self._scheduler.budget.observe(
-            num_decode=step.num_decode, num_prefill=step.num_tokens - step.num_decode, seconds=seconds
+            num_decode=step.num_decode, num_prefill=step.num_tokens - step.num_decode_tokens, seconds=seconds
         )
 
     def _with_aborted(self, outputs: EngineOutputs) -> EngineOutputs:
