@@ -65,7 +65,7 @@ class ModelDrafter:
         self._follow(needs)
         room = self._config.max_model_len + 1 - needs.num_known  # the last draft is not computed
         counts = np.minimum(needs.max_drafts, room).clip(0, self._num_drafts)
-        self._ids = np.zeros((len(counts), self._num_drafts), np.int32)
+        self._ids = self._blank(len(counts))
         chunks = self._chunks(needs, counts)
         for part in self._launches(chunks):
             self._catch_up(needs, part)
@@ -88,7 +88,10 @@ class ModelDrafter:
         self._computed = np.zeros(config.max_num_seqs, np.int32)  # tokens that the draft model's cache holds
         self._tokens = np.zeros((config.max_num_seqs, config.max_model_len), np.int32)  # ... and which those are
         self._pending: deque[_InFlight] = deque()
-        self._ids: Int32s = np.zeros((0, self._num_drafts), np.int32)
+        self._ids = self._blank(0)
+
+    def _blank(self, num_rows: int) -> Int32s:
+        return np.zeros((num_rows, self._num_drafts), np.int32)
 
     def _follow(self, needs: DraftNeeds) -> None:
         """Let go of slots that changed hands, and find out how much of what was computed still holds."""

@@ -10,6 +10,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis import Phase as Stage
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -275,6 +276,10 @@ class SchedulerStates(RuleBasedStateMachine):
         self.device.complete()
         for output in self.scheduler.commit(step, result).each():
             self.take(output)
+        if result.counts is not None:
+            for sequence in self.scheduler._sequences.values():
+                if sequence.slot >= 0:
+                    self.index_holds_no_rejected_token(sequence)
 
     @precondition(lambda self: self.pending)
     @rule(often=st.integers(0, 3))
@@ -379,9 +384,6 @@ class SchedulerStates(RuleBasedStateMachine):
             assert sorted(free) == [block for block, count in references.items() if not count]
             assert len(free) == table.pool.num_free
             assert all(table.index._keys[block] == key for key, block in table.index._blocks.items())
-        if self.config.num_drafts:
-            for sequence in live:
-                self.index_holds_no_rejected_token(sequence)
 
     def index_holds_no_rejected_token(self, sequence: Sequence) -> None:
         """The prefix index knows a running sequence's blocks by its own tokens, and holds what they compute to."""
@@ -421,7 +423,7 @@ class SchedulerStates(RuleBasedStateMachine):
         self.totals["prefix-hit tokens"] += stats.num_prefix_hit_tokens
 
 
-def run_histories(max_examples: int, step_count: int, *, derandomize: bool) -> Counter[str]:
+def run_histories(max_examples: int, step_count: int, *, derandomize: bool, shrinks: bool = True) -> Counter[str]:
     """What happened in that many random histories; every prefix hit in them was compared with recomputed content."""
 
     class Counted(SchedulerStates):
@@ -430,7 +432,7 @@ def run_histories(max_examples: int, step_count: int, *, derandomize: bool) -> C
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     profile = settings(
         max_examples=max_examples, stateful_step_count=step_count, deadline=None, derandomize=derandomize,
-        database=None, suppress_health_check=checks,
+        database=None, suppress_health_check=checks, phases=list(Stage) if shrinks else [Stage.generate],
     )  # fmt: skip
     run_state_machine_as_test(Counted, settings=profile)
     print(dict(Counted.totals))
@@ -487,4 +489,4 @@ def forget_the_end(self: Committer, sequence: Sequence, known: int, run: Run) ->
 def test_a_fault_about_drafts_breaks_a_promise(monkeypatch: pytest.MonkeyPatch, name: str, fault: object) -> None:
     monkeypatch.setattr(Committer, name, fault)
     with pytest.raises((AssertionError, ValueError, IndexError)):
-        run_histories(60, 40, derandomize=True)
+        run_histories(60, 40, derandomize=True, shrinks=False)
