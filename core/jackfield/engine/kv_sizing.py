@@ -58,7 +58,7 @@ def activation_bytes(config: EngineConfig) -> int:
     """
     model, item = config.model, torch_dtype(config.dtype).itemsize
     heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_dim
-    num_samples = config.max_num_seqs * (1 + config.num_drafts)
+    num_samples = min(config.max_num_seqs * (1 + config.num_drafts), config.max_num_batched_tokens)
     per_token = 2 * model.hidden_size + max(heads, 3 * model.intermediate_size)
     return config.max_num_batched_tokens * per_token * 2 * item + num_samples * model.vocab_size * (item + 8)
 
