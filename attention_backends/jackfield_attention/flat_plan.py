@@ -36,7 +36,7 @@ class FlatSizes(msgspec.Struct, frozen=True):
 
         With q queries in tiles of t, rows need the sum of ceil(q / t) <= rows + (tokens - rows) / t tiles.
         """
-        longest = 1 if bucket.phase == "decode" else bucket.query_len or bucket.num_tokens
+        longest = bucket.query_len or (1 if bucket.phase == "decode" else bucket.num_tokens)
         tile = min(longest, MAX_TILE)
         spare = max(bucket.num_tokens - bucket.num_rows, 0)
         tiles = min(bucket.num_tokens, bucket.num_rows + spare // tile)

@@ -43,6 +43,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_tokens: int
     max_model_len: int
     block_size: int = 16  # tokens; of the buckets' blocks
+    num_drafts: int = 0  # draft tokens that a decode row may hold beside its own; they are verified in one launch
 
     @property
     def max_blocks(self) -> int:
@@ -51,7 +52,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class RowSizes(msgspec.Struct, frozen=True, eq=False):
-    """What placement needs to know of a step's rows, in columns; decode rows come first."""
+    """What placement needs to know of a step's rows, in columns; decode rows, with their drafts, come first."""
 
     num_new: npt.NDArray[np.int32]  # [rows]
     kv_len: npt.NDArray[np.int32]  # [rows], the new tokens included

@@ -60,6 +60,10 @@ def test_every_field_of_the_server_has_an_option():
         (["--load-format", "dummy"], {"load_format": "dummy"}),
         (["--overlap", "off"], {"overlap": "off"}),
         (["--seed", "-3"], {"seed": -3}),
+        (
+            ["--speculative-config", '{"method": "ngram", "num_speculative_tokens": 4}'],
+            {"speculative_config": {"method": "ngram", "num_speculative_tokens": 4}},
+        ),
         (["--platform", "gadget"], {"platform": "gadget"}),
     ],
 )
@@ -90,6 +94,7 @@ def test_the_platform_and_the_key_may_come_from_the_environment(served, monkeypa
         (["--tensor-paralel-size", "2"], "--tensor-parallel-size"),  # did you mean
         (["--max-num-seqs", "many"], "'many' is not a valid integer"),
         (["--load-format", "pickle"], "'pickle' is not one of 'auto', 'safetensors', 'dummy'"),
+        (["--speculative-config", "ngram"], """wanted a JSON object such as {"num": 1}; got 'ngram'"""),
         (["--kv-cache-memory", "lots"], "wanted a number of bytes such as 1048576, 512M or 2G; got 'lots'"),
     ],
 )

@@ -96,7 +96,12 @@ class ScriptedEngine:
     async def stats(self) -> EngineStats:
         self._check()
         return EngineStats(
-            num_running=len(self._running), num_free_blocks=90, num_total_blocks=100, num_prompt_tokens=7
+            num_running=len(self._running),
+            num_free_blocks=90,
+            num_total_blocks=100,
+            num_prompt_tokens=7,
+            num_draft_tokens=6,
+            num_accepted_tokens=4,
         )
 
     async def close(self, drain: bool) -> None:

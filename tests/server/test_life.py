@@ -135,6 +135,8 @@ def test_what_the_server_says_about_itself(servers: Servers, go: Go) -> None:
                 "jackfield_running_sequences 0.0",
                 "jackfield_free_blocks 90.0",
                 "jackfield_prompt_tokens_total 7.0",
+                "jackfield_spec_decode_num_draft_tokens_total 6.0",
+                "jackfield_spec_decode_num_accepted_tokens_total 4.0",
                 "jackfield_time_to_first_token_seconds_count 1.0",
                 f"jackfield_inter_token_seconds_count {num_tokens - 1}.0",
                 'jackfield_responses_total{path="/v1/completions",status="200"} 1.0',

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from jackfield.cli.options import BYTES, Help, options_of, take
+from jackfield.cli.options import BYTES, JSON, Help, options_of, take
 from jackfield.config.options import EngineOptions
 
 HELPS = {
@@ -31,6 +31,11 @@ HELPS = {
     "max_lora_rank": Help("The largest rank of a LoRA adapter; memory is set aside for it."),
     "load_format": Help("dummy: random weights, without reading any."),
     "overlap": Help("Schedule the next step while one runs; auto: where the platform runs asynchronously."),
+    "speculative_config": Help(
+        'Who drafts tokens for the model to verify, as JSON: {"model": FOLDER, "num_speculative_tokens": 4, '
+        '"platform": NAME} or {"method": "ngram", "num_speculative_tokens": 4}.',
+        kind=JSON,
+    ),
     "buckets": Help(
         "A JSON file of sizes to capture, as `jackfield buckets` writes it; the platform's own plan unless given."
     ),

@@ -27,7 +27,22 @@ class ByteSize(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
         return int(float(match[1]) * _UNITS[match[2]])
 
 
+class JsonObject(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions of Click
+    """A JSON object, such as {"num": 1}."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        try:
+            return msgspec.json.decode(value, type=dict[str, Any])
+        except msgspec.MsgspecError as error:
+            self.fail(f'wanted a JSON object such as {{"num": 1}}; got {value!r} ({error})', param, ctx)
+
+
 BYTES = ByteSize()
+JSON = JsonObject()
 
 
 class Help(msgspec.Struct, frozen=True):

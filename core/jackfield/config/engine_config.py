@@ -11,6 +11,7 @@ from jackfield.config.json_fields import ConfigError
 from jackfield.config.lora_limits import LoraLimits
 from jackfield.config.model_config import ModelConfig
 from jackfield.config.options import EngineOptions
+from jackfield.config.speculative_config import SpeculativeConfig, speculative_config
 from jackfield_platforms.capabilities import Capabilities
 
 
@@ -39,11 +40,17 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     lora: LoraLimits | None  # None: requests may not name adapters
     dummy_weights: bool
     overlap: bool
+    speculation: SpeculativeConfig | None
     buckets: Path | None
     forbid_compile: bool
     record_steps: Path | None
     target_step_seconds: float  # infinite: no limit
     seed: int
+
+    @property
+    def num_drafts(self) -> int:
+        """The most draft tokens that a step verifies for one sequence; 0 without speculation."""
+        return 0 if self.speculation is None else self.speculation.num_speculative_tokens
 
 
 _PLAIN = "unquantized"
@@ -69,6 +76,7 @@ def resolve(options: EngineOptions, model: ModelConfig, path: Path, capabilities
         raise ConfigError(
             f"max_model_len ({options.max_model_len}) must not exceed the model's context of {longest} tokens"
         )
+    speculation = _speculation(options, capabilities)
     return EngineConfig(
         model=model,
         model_path=path,
@@ -87,13 +95,38 @@ def resolve(options: EngineOptions, model: ModelConfig, path: Path, capabilities
         enable_prefix_caching=options.enable_prefix_caching and capabilities.scheduling.prefix_reuse,
         lora=_lora(options),
         dummy_weights=options.load_format == "dummy",
-        overlap=capabilities.asynchronous if options.overlap == "auto" else options.overlap == "on",
+        overlap=_overlaps(options, capabilities, speculation),
+        speculation=speculation,
         buckets=None if options.buckets is None else Path(options.buckets),
         forbid_compile=options.forbid_compile,
         record_steps=None if options.record_steps is None else Path(options.record_steps),
         target_step_seconds=_step_seconds(options.target_step_seconds),
         seed=options.seed,
     )
+
+
+def _speculation(options: EngineOptions, capabilities: Capabilities) -> SpeculativeConfig | None:
+    config = speculative_config(options.speculative_config)
+    if config is not None and not capabilities.scheduling.chunked:
+        raise ConfigError(
+            "speculative_config: this platform takes prompts whole, so that it cannot verify several tokens behind "
+            "computed ones; leave speculative_config out"
+        )
+    if config is not None and options.tensor_parallel_size > 1:
+        raise ConfigError(
+            f"speculative_config is served on one rank; tensor_parallel_size is {options.tensor_parallel_size}. Leave "
+            "one of them out"
+        )
+    return config
+
+
+def _overlaps(options: EngineOptions, capabilities: Capabilities, speculation: SpeculativeConfig | None) -> bool:
+    """Drafts follow from accepted tokens, which the host must have seen: with them the loop is the plain one."""
+    if speculation is None:
+        return capabilities.asynchronous if options.overlap == "auto" else options.overlap == "on"
+    if options.overlap == "on":
+        raise ConfigError("overlap must be auto or off with speculative_config: drafting waits for each step's tokens")
+    return False
 
 
 def _step_seconds(wanted: float | None) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -31,7 +31,8 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_loras: int = 1  # adapters in use at once
     max_lora_rank: int = 16
     load_format: Literal["auto", "safetensors", "dummy"] = "auto"
-    overlap: Literal["auto", "on", "off"] = "auto"  # auto: on where the platform runs asynchronously
+    overlap: Literal["auto", "on", "off"] = "auto"  # auto: on where the platform runs asynchronously, off with drafts
+    speculative_config: dict[str, Any] | None = None  # who drafts, see `SpeculativeConfig`; None: nobody
     buckets: str | None = None  # a JSON file of planned sizes; None: the platform's plan
     forbid_compile: bool = False  # a step that no planned bucket holds is an error instead of a late capture
     record_steps: str | None = None  # a file to write the sizes of every step to, for `jackfield buckets`

@@ -13,9 +13,18 @@ from jackfield.config.engine_config import EngineConfig, resolve
 from jackfield.config.json_fields import ConfigError
 from jackfield.config.model_config import load_model_config
 from jackfield.config.options import EngineOptions
+from jackfield.config.speculative_config import SpeculativeConfig
 from jackfield.embedded import EMBEDDED_MODEL, EMBEDDED_NAME
+from jackfield.engine.draft_assembly import (
+    DraftModel,
+    check_draft,
+    draft_options,
+    draft_runner,
+    draft_text,
+    size_together,
+)
 from jackfield.engine.engine import Engine
-from jackfield.engine.kv_sizing import KVSize, agreed_memory, size_kv_cache
+from jackfield.engine.kv_sizing import KVSize, agreed_memory
 from jackfield.engine.model_info import ModelInfo
 from jackfield.engine.origin import Origin
 from jackfield.engine.other_ranks import OtherRanks
@@ -34,6 +43,9 @@ from jackfield.models.interface import Build, Model
 from jackfield.models.registry import ModelRegistry
 from jackfield.runner.attention_groups import AttentionGroup, make_groups
 from jackfield.runner.model_runner import ModelRunner
+from jackfield.speculation.draft_model import ModelDrafter
+from jackfield.speculation.drafter import Drafter
+from jackfield.speculation.ngram import NgramDrafter
 from jackfield_platforms.bucket import Limits
 from jackfield_platforms.communicator import Communicator
 from jackfield_platforms.dequant_linear import TorchDequantLinear
@@ -69,6 +81,7 @@ class Assembled(msgspec.Struct, frozen=True):
     groups: tuple[AttentionGroup, ...]
     size: KVSize
     memory: Memory  # of which the cache was taken
+    draft_size: KVSize | None = None
 
 
 def _alone(platform: Platform, size: int) -> Communicator:
@@ -89,50 +102,82 @@ def draw_blueprint(found: Found, options: EngineOptions, connect: Connect = _alo
     return Blueprint(plugins, platform, registry, config, _build(config, platform, plugins, comm))
 
 
-def assemble(found: Found, options: EngineOptions, origin: Origin, *, progress: bool) -> Engine:
-    """An engine on the platform that was found, of which this process becomes rank 0."""
+def assemble(
+    found: Found, options: EngineOptions, origin: Origin, *, progress: bool, draft_found: Found | None = None
+) -> Engine:
+    """An engine on the platform that was found, of which this process becomes rank 0, with a draft model on another
+    platform that was. The only function that sees every part.
+    """
     others = OtherRanks(options, origin)
     with others.guarded():
         blueprint = draw_blueprint(found, options, others.connect)
-        made = make_runner(blueprint, progress=progress)
+        draft = None if draft_found is None else _draft(draft_found, options, blueprint, progress=progress)
+        made = make_runner(blueprint, draft, progress=progress)
     config, platform, runner = blueprint.config, blueprint.platform, made.runner
     text = startup_text(found, platform, config, made.groups, made.size, made.memory)
     if runner.num_planned:
         text += captures_text(runner.num_planned, runner.captured_bytes)
+    if config.speculation is not None:
+        text += draft_text(draft, config.speculation, made.draft_size)
     return Engine(
         Scheduler(_scheduler_config(config, platform, made.groups, made.size)),
         runner if config.tensor_parallel_size == 1 else RanksExecutor(runner, others),
         _model_info(options, config, made.size),
         depth=platform.capabilities().scheduling.max_in_flight if config.overlap else 1,
         startup_text=text,
+        drafter=_drafter(config.speculation, draft, made.draft_size, progress=progress),
     )
 
 
-def make_runner(blueprint: Blueprint, *, progress: bool) -> Assembled:
+def make_runner(blueprint: Blueprint, draft: DraftModel | None = None, *, progress: bool) -> Assembled:
     """Load this rank's part of the model, size its cache as the other ranks do, capture what is planned."""
-    plugins, platform = blueprint.plugins, blueprint.platform
-    config, build = blueprint.config, blueprint.build
-    model = _model(config, build, blueprint.registry, progress=progress)
-    if build.lora is not None:
-        add_slots(model)
-    fuse_layers(model, platform.fuse)
-    groups = make_groups(
-        model.attention_needs(),
-        plugins.attention_backends(platform),
-        config.block_size,
-        device=build.device,
-        ops=build.ops,
-    )
-    _check(platform, config, groups)
-    memory = agreed_memory(lambda: platform.memory(build.device), build)
-    size = size_kv_cache(config, groups, memory)
+    platform, config = blueprint.platform, blueprint.config
+    model, groups = _loaded(blueprint, progress=progress)
+    memory = agreed_memory(lambda: platform.memory(blueprint.build.device), blueprint.build)
+    size, draft_size = size_together(blueprint, groups, draft, memory)
     block_size = groups[0].backend.block_size
-    limits = Limits(config.max_num_seqs, config.max_num_batched_tokens, size.max_model_len, block_size)
+    limits = Limits(
+        config.max_num_seqs, config.max_num_batched_tokens, size.max_model_len, block_size, config.num_drafts
+    )
     runner = ModelRunner(
         model, platform, groups, size.num_blocks, limits, buckets=bucket_plan(config, platform, limits)
     )
     warm_up(runner, shown=progress)
-    return Assembled(runner, groups, size, memory)
+    return Assembled(runner, groups, size, memory, draft_size)
+
+
+def _loaded(blueprint: Blueprint, *, progress: bool) -> tuple[Model, tuple[AttentionGroup, ...]]:
+    """The model with its weights, and its attention groups."""
+    platform, config, build = blueprint.platform, blueprint.config, blueprint.build
+    model = _model(config, build, blueprint.registry, progress=progress)
+    if build.lora is not None:
+        add_slots(model)
+    fuse_layers(model, platform.fuse)
+    backends = blueprint.plugins.attention_backends(platform)
+    needs = model.attention_needs()
+    groups = make_groups(needs, backends, config.block_size, device=build.device, ops=build.ops)
+    _check(platform, config, groups)
+    return model, groups
+
+
+def _draft(found: Found, options: EngineOptions, target: Blueprint, *, progress: bool) -> DraftModel:
+    assert target.config.speculation is not None
+    blueprint = draw_blueprint(found, draft_options(options, target.config.speculation, found.name))
+    check_draft(target, blueprint)
+    return DraftModel(blueprint, *_loaded(blueprint, progress=progress))
+
+
+def _drafter(
+    speculation: SpeculativeConfig | None, draft: DraftModel | None, size: KVSize | None, *, progress: bool
+) -> Drafter | None:
+    if speculation is None:
+        return None
+    num_drafts = speculation.num_speculative_tokens
+    if draft is None or size is None:
+        low, high = speculation.prompt_lookup_min, speculation.prompt_lookup_max
+        return NgramDrafter(num_drafts=num_drafts, min_ngram=low, max_ngram=high)
+    config = _scheduler_config(draft.blueprint.config, draft.blueprint.platform, draft.groups, size)
+    return ModelDrafter(draft_runner(draft, size, progress=progress), config, num_drafts=num_drafts)
 
 
 def _build(config: EngineConfig, platform: Platform, plugins: Plugins, comm: Communicator) -> Build:
@@ -178,7 +223,9 @@ def _check(platform: Platform, config: EngineConfig, groups: tuple[AttentionGrou
 def _scheduler_config(
     config: EngineConfig, platform: Platform, groups: tuple[AttentionGroup, ...], size: KVSize
 ) -> SchedulerConfig:
-    sizes = [group.backend.block_size for group in groups]
+    sizes, rules = [group.backend.block_size for group in groups], platform.capabilities().scheduling
+    if config.num_drafts:
+        rules = msgspec.structs.replace(rules, max_in_flight=1)
     return SchedulerConfig(
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=config.max_num_batched_tokens,
@@ -187,7 +234,8 @@ def _scheduler_config(
             KVGroup(group.window, block_size, num_blocks)
             for group, block_size, num_blocks in zip(groups, sizes, size.num_blocks, strict=True)
         ),
-        rules=platform.capabilities().scheduling,
+        rules=rules,
+        num_drafts=config.num_drafts,
         enable_prefix_caching=config.enable_prefix_caching,
         hash_unit=math.gcd(_HASH_UNIT, *sizes),
         max_loras=0 if config.lora is None else config.lora.max_loras,

@@ -6,8 +6,9 @@ Imports torch only after the platform has said what must hold before.
 from __future__ import annotations
 
 from jackfield.config.options import EngineOptions
+from jackfield.config.speculative_config import speculative_config
 from jackfield.engine.engine import Engine
-from jackfield.engine.origin import Origin, here
+from jackfield.engine.origin import here
 from jackfield_platforms.discovery import Found
 from jackfield_platforms.launching import apply_launch, environment
 from jackfield_platforms.probe import LaunchOptions
@@ -20,9 +21,16 @@ def build_engine(options: EngineOptions, *, progress: bool = True) -> Engine:
     PlatformError, ConfigError, LoadError, Refused say what is wrong; ExecutorLost what happened to another rank. Call
     `Engine.close` in the end.
     """
+    speculation = speculative_config(options.speculative_config)
     origin = here()
     launch = LaunchOptions(local_size=max(1, options.tensor_parallel_size), cpus=origin.cpus)
-    return _assemble(prepare(options.platform, launch), options, origin, progress)
+    found = prepare(options.platform, launch)
+    draft = None
+    if speculation is not None and speculation.drafts_by_model:
+        draft = prepare(speculation.platform) if speculation.platform else found
+    from jackfield.engine.assembly import assemble  # imports torch, which reads its environment once
+
+    return assemble(found, options, origin, progress=progress, draft_found=draft)
 
 
 def prepare(platform: str | None, launch: LaunchOptions | None = None) -> Found:
@@ -33,9 +41,3 @@ def prepare(platform: str | None, launch: LaunchOptions | None = None) -> Found:
     found = find(platform)
     apply_launch(environment(found, launch or LaunchOptions(cpus=here().cpus)))
     return found
-
-
-def _assemble(found: Found, options: EngineOptions, origin: Origin, progress: bool) -> Engine:
-    from jackfield.engine.assembly import assemble  # imports torch, which reads its environment once
-
-    return assemble(found, options, origin, progress=progress)

@@ -13,6 +13,7 @@ from jackfield.engine.messages import EngineOutput, EngineOutputs, EngineRequest
 from jackfield.engine.model_info import ModelInfo
 from jackfield.engine.scheduler import Scheduler
 from jackfield.engine.step import Executor, ExecutorLost, Pending, Step
+from jackfield.speculation.drafter import Drafter, DraftNeeds, Drafts
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +45,19 @@ class Engine:
     """
 
     def __init__(
-        self, scheduler: Scheduler, executor: Executor, model: ModelInfo, *, depth: int = 1, startup_text: str = ""
+        self,
+        scheduler: Scheduler,
+        executor: Executor,
+        model: ModelInfo,
+        *,
+        depth: int = 1,
+        startup_text: str = "",
+        drafter: Drafter | None = None,
     ) -> None:
+        if drafter is not None and depth != 1:
+            raise ValueError(f"drafts need the plain loop: depth must be 1; got {depth}")
         self.model, self.startup_text = model, startup_text
+        self._drafter, self._propose = drafter, None if drafter is None else self._ask_for_drafts
         self._scheduler, self._executor, self._depth = scheduler, executor, depth
         self._in_flight: deque[InFlight] = deque()
         self._aborted: list[EngineOutput] = []
@@ -78,7 +89,7 @@ class Engine:
 
         Raises ExecutorLost when no step can be run any more.
         """
-        step = self._scheduler.schedule()
+        step = self._scheduler.schedule(self._propose)
         if step is not None:
             self._in_flight.append(InFlight(step, self._executor))
         if not self._in_flight or (step is not None and len(self._in_flight) < self._depth):
@@ -117,6 +128,15 @@ class Engine:
         """End what runs beside this process: other ranks. No step comes after it."""
         self._executor.close()
 
+    def _ask_for_drafts(self, needs: DraftNeeds) -> Drafts:
+        """What the drafter says; a step whose drafting fails runs without drafts, and its tokens are the same."""
+        assert self._drafter is not None
+        try:
+            return self._drafter.propose(needs)
+        except Exception:
+            logger.exception("drafting for %d sequences failed; their step runs without drafts", len(needs.slots))
+            return Drafts.none(len(needs.slots))
+
     def _finish(self, flight: InFlight) -> EngineOutputs:
         try:
             result = flight.wait()
@@ -135,7 +155,7 @@ class Engine:
         self._finished_at = now
         step = flight.step
         self._scheduler.budget.observe(
-            num_decode=step.num_decode, num_prefill=step.num_tokens - step.num_decode, seconds=seconds
+            num_decode=step.num_decode, num_prefill=step.num_tokens - step.num_decode_tokens, seconds=seconds
         )
 
     def _with_aborted(self, outputs: EngineOutputs) -> EngineOutputs:

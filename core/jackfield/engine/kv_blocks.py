@@ -98,6 +98,12 @@ class KVBlocks:
             table.grow(slot, num_tokens)
         return True
 
+    def stretch(self, slot: int, num_computed: int, num_tokens: int, *, spare: int) -> int:
+        """Let a slot hold `num_tokens` if that leaves `spare` blocks free; returns how many of them it can hold now."""
+        if all(table.missing(slot, num_tokens) + spare <= table.pool.num_free for table in self.tables):
+            self.grow(slot, num_computed, num_tokens)
+        return min(num_tokens, *(int(table.capacity[slot]) for table in self.tables))
+
     def crossings(self, slots: npt.NDArray[np.intp], num_computed: Int32s) -> list[npt.NDArray[np.intp]]:
         """For each group, indices of the `slots` whose next token needs a new block."""
         return [(num_computed >= table.capacity[slots]).nonzero()[0] for table in self.tables]

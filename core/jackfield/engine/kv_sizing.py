@@ -38,12 +38,15 @@ def agreed_memory(read: Callable[[], Memory], build: Build) -> Memory:
     return msgspec.structs.replace(memory, free=int(comm.all_gather(free).min()))
 
 
-def size_kv_cache(config: EngineConfig, groups: Sequence[AttentionGroup], memory: Memory) -> KVSize:
+def size_kv_cache(
+    config: EngineConfig, groups: Sequence[AttentionGroup], memory: Memory, *, step_bytes: int = 0
+) -> KVSize:
     """Split the bytes among the groups; ConfigError with the numbers when not even one sequence fits.
 
-    A user who did not ask for a length gets the longest that fits, up to the model's own.
+    A user who did not ask for a length gets the longest that fits, up to the model's own. `step_bytes` are what others
+    on the device need beside this model's own step.
     """
-    num_bytes = config.kv_cache_memory or _free_bytes(config, memory)
+    num_bytes = config.kv_cache_memory or free_bytes(config, memory, step_bytes)
     needs = [GroupNeed(group.block_bytes, group.window, group.backend.block_size) for group in groups]
     max_model_len = config.max_model_len
     if not config.must_fit_max_model_len:
@@ -54,8 +57,12 @@ def size_kv_cache(config: EngineConfig, groups: Sequence[AttentionGroup], memory
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    used = sum(need.block_bytes * count for need, count in zip(needs, num_blocks, strict=True))
-    return KVSize(num_blocks, used, max_model_len)
+    return KVSize(num_blocks, blocks_bytes(groups, num_blocks), max_model_len)
+
+
+def blocks_bytes(groups: Sequence[AttentionGroup], num_blocks: Sequence[int]) -> int:
+    """What that many blocks of each group take."""
+    return sum(group.block_bytes * count for group, count in zip(groups, num_blocks, strict=True))
 
 
 def activation_bytes(config: EngineConfig) -> int:
@@ -66,16 +73,19 @@ def activation_bytes(config: EngineConfig) -> int:
     float32 copies.
     """
     model, item = config.model, torch_dtype(config.dtype).itemsize
+    num_samples = min(config.max_num_seqs * (1 + config.num_drafts), config.max_num_batched_tokens)
     per_token = 2 * model.hidden_size + max(model.attention_size, 3 * model.intermediate_size)
-    return config.max_num_batched_tokens * per_token * 2 * item + config.max_num_seqs * model.vocab_size * (item + 8)
+    return config.max_num_batched_tokens * per_token * 2 * item + num_samples * model.vocab_size * (item + 8)
 
 
-def _free_bytes(config: EngineConfig, memory: Memory) -> int:
-    free = int(memory.free * config.memory_utilization) - activation_bytes(config)
+def free_bytes(config: EngineConfig, memory: Memory, step_bytes: int = 0) -> int:
+    """What is left for blocks beside a full step and the `step_bytes` of others; ConfigError when nothing is."""
+    step_bytes += activation_bytes(config)
+    free = int(memory.free * config.memory_utilization) - step_bytes
     if free <= 0:
         raise ConfigError(
             f"No memory is left for the KV cache: {memory.free / 2**30:.2f} GiB free ({memory.limit}), "
-            f"{config.memory_utilization:.0%} of it to be used, {activation_bytes(config) / 2**30:.2f} GiB for a step "
+            f"{config.memory_utilization:.0%} of it to be used, {step_bytes / 2**30:.2f} GiB for a step "
             f"of {config.max_num_batched_tokens} tokens and {config.max_num_seqs} sequences. Lower max_num_seqs or "
             "max_num_batched_tokens, or give kv_cache_memory"
         )

@@ -93,5 +93,7 @@ class EngineStats(msgspec.Struct, frozen=True):
     num_prefix_hit_tokens: int = 0
     num_prompt_tokens: int = 0
     num_generated_tokens: int = 0
+    num_draft_tokens: int = 0  # guessed and verified
+    num_accepted_tokens: int = 0  # of those: that were what the model said
     num_late_captures: int = 0  # captures after the warm-up
     buckets: list[BucketCount] = []

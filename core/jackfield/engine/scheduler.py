@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+
+import numpy as np
 
 from jackfield.engine.cached_prefixes import CachedPrefixes
 from jackfield.engine.commit import Committer
@@ -15,6 +18,9 @@ from jackfield.engine.step import Int32s, Start, Step, StepResult
 from jackfield.engine.step_draft import PrefillRow, StepDraft
 from jackfield.engine.token_budget import TokenBudget
 from jackfield.engine.waiting_queue import WaitingQueue
+from jackfield.speculation.drafter import DraftNeeds, Drafts
+
+Propose = Callable[[DraftNeeds], Drafts]
 
 
 class Scheduler:
@@ -43,6 +49,7 @@ class Scheduler:
         self._in_flight: deque[InFlight] = deque()
         self._num_added, self._num_steps, self._num_preemptions = 0, 0, 0
         self._num_queried, self._num_hit = 0, 0
+        self._num_proposed = 0
         self._prefilled_last = False
         self._is_short = False  # blocks ran out while this step was put together: admit nobody
 
@@ -76,8 +83,11 @@ class Scheduler:
         self._committer.leave(sequence)
         return EngineOutput(id, [], finish_reason="abort", num_cached_tokens=sequence.num_cached)
 
-    def schedule(self) -> Step | None:
-        """The next step, or None when nothing can run before a commit or a new request."""
+    def schedule(self, propose: Propose | None = None) -> Step | None:
+        """The next step, or None when nothing can run before a commit or a new request.
+
+        `propose` is asked for drafts of the sequences that decode in it.
+        """
         rules, draft = self.config.rules, self._draft
         if len(self._in_flight) >= rules.max_in_flight or not self._sequences:
             return None
@@ -95,6 +105,8 @@ class Scheduler:
             self._schedule_prefill()
             if draft.is_empty:
                 self._schedule_decode()
+        if propose is not None and draft.decode.sequences and not self._is_short:
+            self._add_drafts(propose)
         return None if draft.is_empty else self._launch()
 
     def commit(self, step: Step, result: StepResult) -> EngineOutputs:
@@ -129,6 +141,8 @@ class Scheduler:
             num_prefix_hit_tokens=self._num_hit,
             num_prompt_tokens=self._committer.num_prompt_tokens,
             num_generated_tokens=self._committer.num_generated_tokens,
+            num_draft_tokens=self._num_proposed,
+            num_accepted_tokens=self._committer.num_accepted_tokens,
         )
 
     # decode rows
@@ -189,6 +203,29 @@ class Scheduler:
         self._running.leave(sequence, Phase.WAITING)
         self._waiting.add(sequence)
         self._num_preemptions += 1
+
+    def _add_drafts(self, propose: Propose) -> None:
+        """Let decode rows verify drafts, with the tokens and blocks that nobody else wants: nobody gives way to a
+        guess.
+        """
+        draft, columns = self._draft, self._running.columns
+        slots, computed = draft.decode.slots, draft.decode_starts
+        known = columns.num_known[slots]
+        num_prefill = sum(row.end - row.start for row in draft.prefills)
+        share = (self.config.max_num_batched_tokens - num_prefill - len(slots)) // len(slots)
+        most = np.minimum(columns.limits[slots] - known - 1, columns.max_drafts[slots]).clip(max=share)
+        if not (most > 0).any():
+            return
+        drafts = propose(DraftNeeds(slots, draft.decode.tenures, known, most, columns.tokens))
+        counts = np.minimum(drafts.counts, most)
+        for row in counts.nonzero()[0].tolist():
+            start = int(computed[row]) + 1
+            end = start + int(counts[row])
+            counts[row] = self._running.blocks.stretch(int(slots[row]), start - 1, end, spare=len(slots)) - start
+        if counts.any():
+            columns.num_computed[slots] += counts
+            draft.add_drafts(counts, drafts.ids)
+            self._num_proposed += int(counts.sum())
 
     # prefill rows
 

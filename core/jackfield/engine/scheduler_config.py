@@ -27,6 +27,7 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
     hash_unit: int = 16  # tokens; block sizes are multiples of it where prefixes are cached
     max_loras: int = 0  # LoRA adapters in use at once
     target_step_seconds: float = 0.1  # how long a step with running streams may take for a prompt's sake
+    num_drafts: int = 0  # the most draft tokens that a step verifies for one sequence
     max_decode_slowdown: float = 2.0  # ... or this many decode steps, whichever is longer
 
     @property
@@ -46,6 +47,11 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.rules.max_in_flight < 1:
             raise ValueError(f"rules.max_in_flight must be at least 1; got {self.rules.max_in_flight}")
+        if self.num_drafts and (self.rules.max_in_flight > 1 or not self.rules.chunked):
+            raise ValueError(
+                f"num_drafts is {self.num_drafts}: drafts need rules.max_in_flight 1 (they follow from accepted tokens)"
+                f" and rules.chunked (they are computed behind computed tokens); got {self.rules}"
+            )
         self._check_budget()
         if self.caches_prefixes:
             self._check_block_sizes()

@@ -18,8 +18,10 @@ class SlotColumns:
         self.num_computed = np.zeros(slots, np.int32)  # scheduled ones included
         self.num_indexed = np.zeros(slots, np.int32)  # tokens whose blocks the prefix index has seen
         self.limits = np.zeros(slots, np.int32)
+        self.max_drafts = np.zeros(slots, np.int32)
         self.first_lens = np.zeros(slots, np.int32)  # known tokens after the first sampled one
         self.tenures = np.zeros(slots, np.int64)  # grows when a slot is given back: tells apart its tenants
+        self._num_drafts = config.num_drafts
         self._free = list(range(slots - 1, -1, -1))
 
     @property
@@ -34,6 +36,8 @@ class SlotColumns:
         self.num_computed[slot] = self.num_indexed[slot] = num_cached
         self.limits[slot] = sequence.limit
         self.first_lens[slot] = sequence.prompt_len + 1
+        # penalties grow with each sampled token: behind a draft that is not sampled yet they are unknown
+        self.max_drafts[slot] = 0 if sequence.request.sampling.has_penalties else self._num_drafts
 
     def give(self, sequence: Sequence) -> None:
         """Move a sequence out of its slot, with the ids known by now."""

@@ -54,9 +54,12 @@ class Step(msgspec.Struct, frozen=True, eq=False):
     """What to run now, in columns; row r computes tokens `num_computed[r] : num_computed[r] + num_new[r]` of
     `slots[r]`.
 
-    Rows `[:num_decode]` have one new token each and come first. On platforms that do not mix, a step is all decode rows
-    or none (there a prompt's single last token stays a prefill row); elsewhere every one-token row is among the first.
-    The arrays are read only: the scheduler shares them between steps.
+    Rows `[:num_decode]` have one new token each, and their drafts behind it, and come first. On platforms that do not
+    mix, a step is all decode rows or none (there a prompt's single last token stays a prefill row); elsewhere every
+    one-token row is among the first. The arrays are read only: the scheduler shares them between steps.
+
+    The last `num_drafts[r]` tokens of row r are guesses: the row samples behind each of them and behind the token
+    before them, and those that agree with what was sampled are accepted.
     """
 
     id: int  # grows by one a step
@@ -68,6 +71,7 @@ class Step(msgspec.Struct, frozen=True, eq=False):
     num_decode: int
     tables: tuple[TableUpdates, ...]  # one a KV group
     starts: tuple[Start, ...] = ()
+    num_drafts: Int32s | None = None  # [rows]; None: no row has any
 
     @property
     def num_rows(self) -> int:
@@ -77,14 +81,20 @@ class Step(msgspec.Struct, frozen=True, eq=False):
     def num_tokens(self) -> int:
         return len(self.tokens)
 
+    @property
+    def num_decode_tokens(self) -> int:
+        """Tokens of the decode rows, drafts included."""
+        return self.num_decode if self.num_drafts is None else self.num_decode + int(self.num_drafts.sum())
+
 
 class StepResult(msgspec.Struct, frozen=True, eq=False):
     """What the sampling rows of a step yielded, in the order of the rows: `token_ids[i]` belongs to the i-th sampling
-    row.
+    row. Where rows had drafts, row i yielded `counts[i]` of the ids, one more than were accepted.
     """
 
-    token_ids: Int32s  # [sampling rows]
+    token_ids: Int32s  # [sampling rows], or [sum(counts)]
     logprobs: dict[int, TokenLogprobs] = {}  # by index into token_ids, for rows that asked
+    counts: Int32s | None = None  # [sampling rows], at least 1; None: one id a row
 
 
 class ExecutorLost(RuntimeError):
@@ -120,4 +130,6 @@ class Executor(Protocol):
         """End what runs beside this process; no step comes after it."""
 
     def sample(self, forward: Any, masks: Any | None = None) -> Pending:
-        """Sample every row that asks for it; `masks` int32 `[rows, ceil(vocab / 32)]` allow tokens bit by bit."""
+        """Sample every row that asks for it, and verify drafts; `masks` int32 `[rows, ceil(vocab / 32)]` allow tokens
+        bit by bit, one entry for each position that is sampled.
+        """

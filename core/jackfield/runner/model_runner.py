@@ -19,9 +19,10 @@ from jackfield.runner.adapters import Adapters
 from jackfield.runner.attention_groups import AttentionGroup, Ints, PagedAttention
 from jackfield.runner.pending_step import PendingStep
 from jackfield.runner.programs import LaunchInputs, Programs
-from jackfield.runner.sampler import Sampler
+from jackfield.runner.sampler import Sampled, Sampler
 from jackfield.runner.slot_sampling import SamplingRows, SlotSampling
 from jackfield.runner.step_buffers import Filled, StepBuffers
+from jackfield.runner.verify import Guesses, verify
 from jackfield_platforms.bucket import BucketPlan, Limits, Placement, RowSizes
 from jackfield_platforms.buckets.usage import Usage
 from jackfield_platforms.kv_tokens import KVTokens
@@ -31,8 +32,9 @@ from jackfield_platforms.platform import Platform
 class Forward(msgspec.Struct, frozen=True):
     """What a launch left on the device: hidden states of the rows to sample, and how to sample them."""
 
-    hidden: Tensor  # [sampling rows, hidden]
-    rows: SamplingRows
+    hidden: Tensor  # [positions to sample, hidden]
+    rows: SamplingRows  # one entry a position
+    guesses: Guesses | None = None  # None: no row has drafts, so that each has one position
 
 
 class ModelRunner:
@@ -110,18 +112,33 @@ class ModelRunner:
         hidden = [
             self._run(step, *launch) for launch in zip(placements, self._next_buffers(len(placements)), strict=True)
         ]
+        together = hidden[0] if len(hidden) == 1 else torch.cat(hidden)
+        if step.num_drafts is not None:
+            guesses = Guesses.of(step)
+            return Forward(together, self._slots.rows(guesses.flat_slots, guesses.flat_ends), guesses)
         rows = self._slots.rows(step.slots[step.samples].astype(np.int64), ends[step.samples].astype(np.int64))
-        return Forward(hidden[0] if len(hidden) == 1 else torch.cat(hidden), rows)
+        return Forward(together, rows)
 
     @torch.inference_mode()
     def sample(self, forward: Forward, masks: Tensor | None = None) -> PendingStep:
         """Logits and ids of the rows that sample; the ids stay on the device for the next step, a copy goes to the
-        host.
+        host. Drafts are verified on the device.
         """
         logits = self._logits(forward.hidden)
         sampled = self._sampler.sample(logits, forward.rows, masks)
+        if forward.guesses is not None:
+            return self._verified(sampled, forward.rows, forward.guesses)
         self._remember(forward.rows, self._comm.broadcast(sampled.ids))
         return PendingStep(sampled, forward.rows, self._platform.fetch)
+
+    def _verified(self, sampled: Sampled, rows: SamplingRows, guesses: Guesses) -> PendingStep:
+        slots, places, drafts = (
+            self._put(torch.from_numpy(array)) for array in (guesses.slots, guesses.places, guesses.drafts)
+        )
+        verified = verify(sampled.ids, places, drafts)
+        self._sampled_last.index_copy_(0, slots, verified.last)
+        fetch = self._platform.fetch
+        return PendingStep(sampled, rows, fetch, positions=guesses.counts, counts=verified.counts)
 
     @torch.inference_mode()
     def export_kv(self, slots: Sequence[Ints]) -> tuple[KVTokens, ...]:

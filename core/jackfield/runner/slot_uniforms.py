@@ -27,14 +27,19 @@ class SlotUniforms:
         self._first[slot] = -_AHEAD
 
     def at(self, slots: Array, positions: Array) -> Array:
-        """The numbers `[rows]` of the slots at the positions. If one is missing, all of the rows' are made anew."""
+        """The numbers `[rows]` of the slots at the positions. If one is missing, all of the rows' are made anew.
+
+        A slot may occur several times in a row, with growing positions less than 32 apart.
+        """
         offsets = positions - self._first[slots]
         if ((offsets < 0) | (offsets >= _AHEAD)).any():
             self._make(slots, positions)
-            offsets = np.zeros_like(positions)
+            offsets = positions - self._first[slots]
         return self._made[slots, offsets]
 
     def _make(self, slots: Array, positions: Array) -> None:
+        slots, first = np.unique(slots, return_index=True)
+        positions = positions[first]
         ahead = (positions[:, None] + np.arange(_AHEAD)).ravel()
         keys = np.repeat(self._keys[:, :, slots], _AHEAD, axis=2)
         self._made[slots] = uniforms(keys, ahead).reshape(-1, _AHEAD)

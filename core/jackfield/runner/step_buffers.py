@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jackfield.engine.step import SAMPLED_LAST, Step
+from jackfield.runner.verify import sample_places
 from jackfield_platforms.attention import Layout
 from jackfield_platforms.bucket import Bucket, Placement
 
@@ -24,7 +25,7 @@ class Filled(msgspec.Struct, frozen=True, eq=False):
 
     tokens: Tensor  # [bucket.num_tokens] int64
     positions: Tensor  # [bucket.num_tokens] int64
-    sample_rows: Tensor  # [sampling rows] int64, places of tokens
+    sample_rows: Tensor  # [positions to sample] int64, places of tokens
     sampled_last: Tensor  # [rows that continue] int64, places of tokens
     sampled_last_slots: Tensor  # [rows that continue] int64
     layouts: tuple[Layout, ...]  # one a KV group
@@ -60,10 +61,10 @@ class StepBuffers:
         self._tokens = self._buffer(max_tokens, dtype=torch.int64)
         self._positions = self._buffer(max_tokens, dtype=torch.int64)
         self._adapters = self._buffer(max_tokens, dtype=torch.int64)
+        self._sample_rows = self._buffer(max_tokens, dtype=torch.int64)
 
     def _reserve_rows(self, max_rows: int) -> None:
         self._max_rows = max_rows
-        self._sample_rows = self._buffer(max_rows, dtype=torch.int64)
         self._continued = self._buffer(2, max_rows, dtype=torch.int64)
         self._query_start = self._buffer(max_rows + 1, dtype=torch.int32)
         self._one_each = np.arange(max_rows + 1, dtype=np.int32)  # query_start when every row has one token
@@ -101,8 +102,12 @@ class StepBuffers:
         self._positions[:padded] = 0
         self._positions[places] = positions
         samples = step.samples[first:last]
-        sample_rows = self._sample_rows[: int(np.count_nonzero(samples))]
-        sample_rows[:] = (query_start[:num_rows] + num_new - 1)[samples]
+        sampled = (query_start[:num_rows] + num_new)[samples]  # where each row's tokens end
+        sampled = (
+            sampled - 1 if step.num_drafts is None else sample_places(sampled, step.num_drafts[first:last][samples])
+        )
+        sample_rows = self._sample_rows[: len(sampled)]
+        sample_rows[:] = sampled
         num_decode = min(max(step.num_decode - first, 0), num_rows)
         continued = self._continue(ids[:num_decode], slots, query_start)
         return Filled(

@@ -23,6 +23,8 @@ _COUNTERS = {
     "prefix_hit_tokens": ("num_prefix_hit_tokens", "Prompt tokens found in the prefix cache"),
     "prompt_tokens": ("num_prompt_tokens", "Prompt tokens"),
     "generated_tokens": ("num_generated_tokens", "Generated tokens"),
+    "spec_decode_num_draft_tokens": ("num_draft_tokens", "Tokens that were drafted and verified"),
+    "spec_decode_num_accepted_tokens": ("num_accepted_tokens", "Drafted tokens that the model agreed with"),
     "late_captures": ("num_late_captures", "Sizes that were captured after the warm-up"),
 }
 _BUCKET_COUNTERS = {

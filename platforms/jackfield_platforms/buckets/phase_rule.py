@@ -14,7 +14,8 @@ class PhaseRule(msgspec.Struct, frozen=True, kw_only=True):
     """The buckets of one phase: every combination of the ladders' sizes that a step within the limits may need.
 
     Give `tokens` for ragged rows or `query` for rows padded to one length, never both; a decode phase needs neither,
-    since its rows have one token. Without `blocks` the length of what rows look back at is not a dimension.
+    since its rows have one token, or that and `Limits.num_drafts` more. Without `blocks` the length of what rows look
+    back at is not a dimension.
     """
 
     phase: Phase
@@ -27,7 +28,9 @@ class PhaseRule(msgspec.Struct, frozen=True, kw_only=True):
         if self.tokens is not None and self.query is not None:
             raise ValueError(f"{self.phase}: tokens are for ragged rows, query for padded ones; give one of them")
         if self.phase == "decode" and (self.tokens or self.query):
-            raise ValueError("decode: rows have one token each, so that neither tokens nor query is a dimension")
+            raise ValueError(
+                "decode: rows have a token and its drafts, so that neither tokens nor query is a dimension"
+            )
         if self.phase != "decode" and not (self.tokens or self.query):
             raise ValueError(f"{self.phase}: tokens (ragged rows) or query (padded rows) must be given")
         if self.rows is None and not self.tokens:
@@ -43,7 +46,8 @@ class PhaseRule(msgspec.Struct, frozen=True, kw_only=True):
         """(rows, query length, tokens), the query length None where rows are ragged."""
         if self.phase == "decode":
             assert self.rows is not None
-            yield from ((rows, 1, rows) for rows in self.rows.sizes(limits.max_rows))
+            for length in sorted({1, 1 + limits.num_drafts}):
+                yield from ((rows, length, rows * length) for rows in self.rows.sizes(limits.max_rows))
         elif self.query is not None:
             yield from self._padded(limits, self.query)
         else:

@@ -50,7 +50,10 @@ class StaticBuckets(BucketPlan):
             raise ValueError("a plan of static sizes needs at least one bucket")
         self.sizes = sizes
         self._take(sizes.buckets)
-        self._sampling_sizes = sorted({bucket.num_rows for bucket in sizes.buckets})
+        decode = [bucket for bucket in sizes.buckets if bucket.phase == "decode"]
+        self._longest_decode = max((bucket.query_len or 1 for bucket in decode), default=1)
+        verified = {bucket.num_tokens for bucket in decode}  # every token of a decode row is sampled behind
+        self._sampling_sizes = sorted({bucket.num_rows for bucket in sizes.buckets} | verified)
 
     @classmethod
     def of_rules(
@@ -83,7 +86,7 @@ class StaticBuckets(BucketPlan):
 
     def place(self, need: RowSizes) -> tuple[Placement, ...]:
         blocks = -(-need.kv_len // self.sizes.block_size)
-        num_decode = _leading_ones(need.num_new)
+        num_decode = _num_leading(need.num_new, self._longest_decode)
         split = [
             *self._segments(need, blocks, "decode", (0, num_decode)),
             *self._segments(need, blocks, "prefill", (num_decode, len(need))),
@@ -170,8 +173,9 @@ def _serving(buckets: Sequence[Bucket], phase: Phase) -> list[Bucket]:
     return [bucket for bucket in buckets if bucket.phase in (phase, "mixed")]
 
 
-def _leading_ones(num_new: Ints) -> int:
-    longer = np.flatnonzero(num_new != 1)
+def _num_leading(num_new: Ints, longest: int) -> int:
+    """How many rows from the first on have at most `longest` tokens."""
+    longer = np.flatnonzero(num_new > longest)
     return int(longer[0]) if longer.size else len(num_new)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter, deque
 from typing import ClassVar
 from zlib import crc32
@@ -9,6 +10,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis import Phase as Stage
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -19,12 +21,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from jackfield.engine.messages import EngineOutput, EngineRequest
+from jackfield.engine.commit import Committer
+from jackfield.engine.messages import EngineOutput, EngineOutputs, EngineRequest
+from jackfield.engine.prefix_index import extend_hashes
+from jackfield.engine.rows import InFlight
+from jackfield.engine.runs import Run
 from jackfield.engine.scheduler import Scheduler
 from jackfield.engine.scheduler_config import KVGroup, SchedulerConfig
-from jackfield.engine.sequence import Phase
+from jackfield.engine.sequence import Phase, Sequence
 from jackfield.engine.step import SAMPLED_LAST, Step, StepResult
 from jackfield.sampling_params import SamplingParams
+from jackfield.speculation.drafter import DraftNeeds, Drafts
 from jackfield_platforms.capabilities import SchedulingRules
 
 VOCABULARY, STOP = 31, 30
@@ -55,6 +62,16 @@ def answer(request: EngineRequest) -> tuple[list[int], str]:
             return tokens[start:], "length"
 
 
+def verified(history: list[int], drafts: list[int]) -> list[int]:
+    """What a row yields: the drafts that the device would have sampled, then the token behind them."""
+    run = []
+    for draft in drafts:
+        run.append(next_token([*history, *run]))
+        if run[-1] != draft:
+            return run
+    return [*run, next_token([*history, *run])]
+
+
 class ModelledDevice:
     """Runs steps as they are launched, over blocks that remember the history each of their tokens was computed from."""
 
@@ -82,19 +99,27 @@ class ModelledDevice:
         self._check_hits(step)
         self.in_use.append({})
         self.ids.append(step.id)
-        sampled, ends = [], np.cumsum(step.num_new)
+        sampled, counts, ends = [], [], np.cumsum(step.num_new)
+        num_drafts = np.zeros(step.num_rows, int) if step.num_drafts is None else step.num_drafts
         for row in range(step.num_rows):
             slot, computed, new = int(step.slots[row]), int(step.num_computed[row]), int(step.num_new[row])
-            self._check_tokens(slot, computed, step.tokens[ends[row] - new : ends[row]].tolist())
+            tokens, history = step.tokens[ends[row] - new : ends[row]].tolist(), self.histories[slot]
+            drafts = tokens[new - num_drafts[row] :]
+            self._check_tokens(slot, computed, tokens[: new - num_drafts[row]])
             for position in range(computed, computed + new):
-                self._compute(slot, position, step.id)
+                self._compute(slot, position, step.id, [*history, *drafts])
             if step.samples[row]:
-                history = self.histories[slot]
-                assert computed + new == len(history), "sampled from the middle of a sequence"
-                assert len(history) < self.limits[slot], "sampled past max_tokens or max_model_len"
-                history.append(next_token(history))
-                sampled.append(history[-1])
-        return StepResult(np.array(sampled, np.int32))
+                assert computed + new == len(history) + len(drafts), "sampled from the middle of a sequence"
+                run = verified(history, drafts)
+                assert len(history) + len(drafts) < self.limits[slot], "sampled past max_tokens or max_model_len"
+                history += run
+                sampled += run
+                counts.append(len(run))
+            else:
+                assert not drafts
+        return StepResult(
+            np.array(sampled, np.int32), {}, None if step.num_drafts is None else np.array(counts, np.int32)
+        )
 
     def complete(self, *, failed: bool = False) -> None:
         self.in_use.popleft()
@@ -122,8 +147,8 @@ class ModelledDevice:
         else:
             assert tokens == history[computed : computed + len(tokens)]
 
-    def _compute(self, slot: int, position: int, step_id: int) -> None:
-        history, tenant = self.histories[slot], (slot, self.tenants[slot])
+    def _compute(self, slot: int, position: int, step_id: int, history: list[int]) -> None:
+        tenant = (slot, self.tenants[slot])
         for number, group in enumerate(self.config.groups):
             table, contents = self.tables[number], self.contents[number]
             written = int(table[slot, position // group.block_size])
@@ -149,14 +174,17 @@ class SchedulerStates(RuleBasedStateMachine):
     def start(self, data: st.DataObject) -> None:
         draw = data.draw
         chunked = draw(st.booleans())
+        num_drafts = draw(st.sampled_from((0, 0, 1, 3, 6)))
+        chunked = chunked or num_drafts > 0
         rules = SchedulingRules(
             mixed=draw(st.booleans()),
             chunked=chunked,
             max_prefills=draw(st.sampled_from((None, 1, 2))),
             chunk_multiple=draw(st.sampled_from((1, 1, 4))),
             prefix_reuse=draw(st.sampled_from((True, True, False))),
-            max_in_flight=draw(st.integers(1, 3)),
+            max_in_flight=1 if num_drafts else draw(st.integers(1, 3)),
         )
+        self.guesses = random.Random(draw(st.integers(0, 1 << 30)))
         groups = [KVGroup(None, draw(st.sampled_from((4, 8))), draw(st.integers(12, 18)))]
         if draw(st.booleans()):
             groups.append(
@@ -168,6 +196,7 @@ class SchedulerStates(RuleBasedStateMachine):
             max_model_len=MAX_MODEL_LEN,
             groups=tuple(groups),
             rules=rules,
+            num_drafts=num_drafts,
             hash_unit=4,
         )
         self.scheduler = Scheduler(self.config)
@@ -202,7 +231,7 @@ class SchedulerStates(RuleBasedStateMachine):
 
     @rule()
     def schedule(self) -> None:
-        step = self.scheduler.schedule()
+        step = self.scheduler.schedule(self.propose if self.config.num_drafts else None)
         if step is None:
             assert self.pending or not self.requests, "nothing runs although sequences wait and nothing is in flight"
             return
@@ -210,6 +239,26 @@ class SchedulerStates(RuleBasedStateMachine):
         self.pending.append((step, self.device.launch(step)))
         self.totals["steps"] += 1
         self.totals["overlapped steps"] += len(self.pending) > 1
+        if step.num_drafts is not None:
+            num_rows = int(step.samples.sum())
+            accepted = len(self.pending[-1][1].token_ids) - num_rows
+            self.totals["accepted drafts"] += accepted
+            self.totals["rejected drafts"] += int(step.num_drafts.sum()) - accepted
+
+    def propose(self, needs: DraftNeeds) -> Drafts:
+        """Some drafts that are right, then perhaps some that are wrong."""
+        width = self.config.num_drafts
+        ids, counts = np.full((len(needs.slots), width), -5, np.int32), np.zeros(len(needs.slots), np.int32)
+        for row, slot in enumerate(needs.slots.tolist()):
+            assert needs.max_drafts[row] <= width
+            counts[row] = count = self.guesses.randint(0, max(0, int(needs.max_drafts[row])))
+            known = needs.tokens[slot, : needs.num_known[row]].tolist()
+            assert known == self.device.histories[slot]
+            right = self.guesses.randint(0, count)
+            for place in range(count):
+                token = next_token([*known, *ids[row, :place].tolist()])
+                ids[row, place] = token if place != right else (token + 1) % VOCABULARY
+        return Drafts(counts, ids)
 
     @rule(num_steps=st.integers(2, 12))
     def run(self, num_steps: int) -> None:
@@ -227,6 +276,10 @@ class SchedulerStates(RuleBasedStateMachine):
         self.device.complete()
         for output in self.scheduler.commit(step, result).each():
             self.take(output)
+        if result.counts is not None:
+            for sequence in self.scheduler._sequences.values():
+                if sequence.slot >= 0:
+                    self.index_holds_no_rejected_token(sequence)
 
     @precondition(lambda self: self.pending)
     @rule(often=st.integers(0, 3))
@@ -280,8 +333,14 @@ class SchedulerStates(RuleBasedStateMachine):
         assert step.id == self.scheduler._num_steps - 1
         assert 0 < step.num_tokens == step.num_new.sum() <= self.config.max_num_batched_tokens
         assert len(set(step.slots.tolist())) == step.num_rows
-        assert (step.num_new[:decode] == 1).all()
-        prefilled = [row for row in range(step.num_rows) if not self.is_sampled_last(step, row)]
+        drafts = np.zeros(step.num_rows, int) if step.num_drafts is None else step.num_drafts
+        assert (step.num_new[:decode] == 1 + drafts[:decode]).all()
+        assert not drafts[decode:].any()
+        assert step.num_drafts is None or drafts.any()
+        prefilled = [*range(len(self.scheduler._draft.decode.sequences), step.num_rows)]
+        assert step.num_drafts is not None or all(
+            self.is_sampled_last(step, row) != (row in prefilled) for row in range(step.num_rows)
+        )
         assert len(prefilled) <= (rules.max_prefills or self.config.max_num_seqs)
         if rules.mixed:
             assert (step.num_new[decode:] > 1).all()
@@ -326,6 +385,26 @@ class SchedulerStates(RuleBasedStateMachine):
             assert len(free) == table.pool.num_free
             assert all(table.index._keys[block] == key for key, block in table.index._blocks.items())
 
+    def index_holds_no_rejected_token(self, sequence: Sequence) -> None:
+        """The prefix index knows a running sequence's blocks by its own tokens, and holds what they compute to."""
+        columns = self.scheduler._running.columns
+        known = columns.tokens[sequence.slot, : columns.num_known[sequence.slot]]
+        digests: list[bytes] = []
+        extend_hashes(digests, sequence.root, known, self.config.hash_unit)
+        for number, table in enumerate(self.scheduler._running.blocks.tables):
+            contents, size = self.device.contents[number], table.block_size
+            blocks = table.table[sequence.slot, : table.capacity[sequence.slot] // size].tolist()
+            for position, block in enumerate(blocks):
+                key = table.index._keys[block]
+                if block and key is not None:
+                    end = (position + 1) * size
+                    assert end <= len(known), "a block that is not full of known tokens is indexed"
+                    assert key == digests[end // self.config.hash_unit - 1]
+                    held = [contents[block, place][0] for place in range(size)]
+                    history = known.tolist()
+                    assert held == [history_hash(history[: seen + 1]) for seen in range(end - size, end)]
+                    self.totals["indexed blocks looked into"] += 1
+
     def teardown(self) -> None:
         if not hasattr(self, "scheduler"):
             return
@@ -344,7 +423,7 @@ class SchedulerStates(RuleBasedStateMachine):
         self.totals["prefix-hit tokens"] += stats.num_prefix_hit_tokens
 
 
-def run_histories(max_examples: int, step_count: int, *, derandomize: bool) -> Counter[str]:
+def run_histories(max_examples: int, step_count: int, *, derandomize: bool, shrinks: bool = True) -> Counter[str]:
     """What happened in that many random histories; every prefix hit in them was compared with recomputed content."""
 
     class Counted(SchedulerStates):
@@ -353,7 +432,7 @@ def run_histories(max_examples: int, step_count: int, *, derandomize: bool) -> C
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     profile = settings(
         max_examples=max_examples, stateful_step_count=step_count, deadline=None, derandomize=derandomize,
-        database=None, suppress_health_check=checks,
+        database=None, suppress_health_check=checks, phases=list(Stage) if shrinks else [Stage.generate],
     )  # fmt: skip
     run_state_machine_as_test(Counted, settings=profile)
     print(dict(Counted.totals))
@@ -364,7 +443,8 @@ def test_random_histories_keep_every_promise() -> None:
     totals = run_histories(150, 50, derandomize=True)
     assert totals["steps"] > 1_500
     events = "overlapped steps", "preempted for blocks", "preempted by force", "prefix-hit tokens", "failed", "aborted"
-    for event in events:
+    drafts = "accepted drafts", "rejected drafts", "indexed blocks looked into"
+    for event in events + drafts:
         assert totals[event] >= 10, f"the histories hold too few of: {event}"
 
 
@@ -372,3 +452,41 @@ def test_random_histories_keep_every_promise() -> None:
 def test_many_random_histories_keep_every_promise() -> None:
     totals = run_histories(3_000, 120, derandomize=False)
     assert totals["steps"] > 100_000
+
+
+right_commit, right_remember = Committer._commit_runs, Committer._remember
+
+
+def index_what_was_scheduled(self: Committer, record: InFlight, result: StepResult) -> EngineOutputs:
+    """A fault: blocks go into the prefix index with the drafts that were rejected."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(self, "_remember", lambda _: right_remember(self, record))
+        return right_commit(self, record, result)
+
+
+def keep_what_was_scheduled(self: Committer, record: InFlight, result: StepResult) -> EngineOutputs:
+    """A fault: rejected drafts count as computed."""
+    slots = record.rows.slots
+    scheduled = self._running.columns.num_computed[slots]
+    outputs = right_commit(self, record, result)
+    self._running.columns.num_computed[slots] = scheduled
+    return outputs
+
+
+def forget_the_end(self: Committer, sequence: Sequence, known: int, run: Run) -> Run:
+    """A fault: tokens behind a stop are kept."""
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("_commit_runs", index_what_was_scheduled),
+        ("_commit_runs", keep_what_was_scheduled),
+        ("_until_end", forget_the_end),
+    ],
+)
+def test_a_fault_about_drafts_breaks_a_promise(monkeypatch: pytest.MonkeyPatch, name: str, fault: object) -> None:
+    monkeypatch.setattr(Committer, name, fault)
+    with pytest.raises((AssertionError, ValueError, IndexError)):
+        run_histories(60, 40, derandomize=True, shrinks=False)

@@ -28,3 +28,18 @@ def test_numbers_depend_on_seed_and_position_whatever_was_asked_before() -> None
         assert found.tolist() == [alone(seeds[slot], positions[slot]) for slot in rows]
         for slot in rows:
             positions[slot] += int(rng.choice([1, 1, 1, 40, -3])) if positions[slot] > 3 else 1
+
+
+def test_a_slot_may_be_asked_for_several_positions_at_once() -> None:
+    rng = np.random.default_rng(5)
+    slots = SlotUniforms(4)
+    for slot in range(4):
+        slots.start(slot, 100 + slot)
+    first = rng.integers(0, 50, 4)
+    for _ in range(100):
+        counts = rng.integers(1, 18, 4)
+        rows = np.repeat([2, 0, 3, 1], counts)
+        positions = np.concatenate([first[slot] + np.arange(n) for slot, n in zip([2, 0, 3, 1], counts, strict=True)])
+        wanted = [alone(100 + slot, place) for slot, place in zip(rows.tolist(), positions.tolist(), strict=True)]
+        assert slots.at(rows, positions).tolist() == wanted
+        first += rng.integers(1, 12, 4)

@@ -21,7 +21,8 @@ def random_limits(seed: int) -> Limits:
     rng = np.random.default_rng([seed, 5])
     rows = int(rng.integers(1, 65))
     tokens = rows + int(rng.integers(0, 1024))
-    return Limits(rows, tokens, int(rng.integers(16, 4096)), int(rng.choice(_BLOCK_SIZES)))
+    length, block_size = int(rng.integers(16, 4096)), int(rng.choice(_BLOCK_SIZES))
+    return Limits(rows, tokens, length, block_size, num_drafts=int(rng.choice([0, 0, 1, 4])))
 
 
 def random_step(limits: Limits, rules: SchedulingRules, rng: np.random.Generator) -> RowSizes:
@@ -30,13 +31,16 @@ def random_step(limits: Limits, rules: SchedulingRules, rng: np.random.Generator
     decode = 0 if kind == "prefill" else int(rng.integers(1, limits.max_rows + 1))
     rows = [(1, int(rng.integers(1, limits.max_model_len + 1))) for _ in range(decode)]
     left, prefills = limits.max_tokens - decode, 0
+    for place, (_, length) in enumerate(rows):
+        drafts = int(rng.integers(0, min(limits.num_drafts, left, length - 1) + 1))
+        rows[place], left = (1 + drafts, length), left - drafts
     most = 0 if kind == "decode" else min(limits.max_rows - decode, rules.max_prefills or limits.max_rows)
     while prefills < most and left > 0 and (prefills == 0 or rng.random() < 0.7):
         new = int(rng.integers(1, min(left, limits.max_model_len) + 1))
         past = 0 if not (rules.chunked or rules.prefix_reuse) else int(rng.integers(0, limits.max_model_len - new + 1))
         rows.append((new, new + past))
         left, prefills = left - new, prefills + 1
-    rows.sort(key=lambda row: row[0] != 1)
+    rows[decode:] = sorted(rows[decode:], key=lambda row: row[0] != 1)
     new_tokens, lengths = np.array(rows, np.int32).T
     return RowSizes(np.ascontiguousarray(new_tokens), np.ascontiguousarray(lengths))
 
@@ -94,7 +98,7 @@ def check_logits_are_planned_for_every_number_of_rows(subject: Subject, seed: in
     """`sampling_rows` is at least what it is given, and among the sizes that are captured."""
     limits = random_limits(seed)
     plan = subject.buckets(limits)
-    for rows in range(1, limits.max_rows + 1):
+    for rows in range(1, limits.max_rows * (1 + limits.num_drafts) + 1):
         size = plan.sampling_rows(rows)
         expect(size >= rows, f"{rows} rows to sample are given room for {size}")
         planned = plan.sampling_sizes()
@@ -121,7 +125,7 @@ def too_small(bucket: Bucket, step: RowSizes, rows: tuple[int, int], block_size:
         "has fewer tokens than padded rows": bucket.num_rows * (bucket.query_len or 0) > bucket.num_tokens,
         f"has {bucket.max_blocks} blocks a row": 0 < bucket.max_blocks < blocks.max(),
         f"has {total} blocks": 0 < total < blocks.sum(),
-        "is for decode rows": bucket.phase == "decode" and new.max() > 1,
+        "is for decode rows": bucket.phase == "decode" and new.max() > (bucket.query_len or 1),
     }
     return next((reason for reason, is_wrong in wrong.items() if is_wrong), None)
 
