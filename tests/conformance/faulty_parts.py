@@ -15,6 +15,7 @@ from jackfield_platforms.buckets.ladder import PowersOfTwo
 from jackfield_platforms.buckets.phase_rule import PhaseRule
 from jackfield_platforms.buckets.static_plan import StaticBuckets, StaticSizes
 from jackfield_platforms.communicator import SingleRank
+from jackfield_platforms.dequant_linear import TorchDequantLinear
 from jackfield_platforms.graph import GraphRunner
 from jackfield_platforms.linear import TorchLinear
 
@@ -205,3 +206,29 @@ def fetch_before_the_copy(tensor):
 def fetch_without_a_wait(tensor):
     host = torch.full_like(tensor, -7)
     return lambda: host
+
+
+class IgnoresOrder(TorchDequantLinear):
+    """Columns are taken as they lie, in products."""
+
+    name = "ignores-order"
+
+    def apply(self, x, packed):
+        return super().apply(x, replace(packed, order=None))
+
+
+class TakesScaledFloatsForPlain(TorchLinear):
+    name = "scaled-for-plain"
+
+    def rejects(self, encoding, layer):
+        return None if encoding.kind == "float" else "no float"
+
+    def apply(self, x, packed):
+        return F.linear(x, packed.data.to(x.dtype), packed.bias)
+
+
+class RowsAsTheyLie(TorchDequantLinear):
+    name = "rows-as-they-lie"
+
+    def rows(self, packed, ids):
+        return super().rows(replace(packed, order=None), ids)

@@ -8,6 +8,8 @@ from typing import Any
 from jackfield_platforms.testing.conformance import (
     attention_cases,
     bucket_checks,
+    compile_checks,
+    encoded_checks,
     graph_checks,
     linear_checks,
     ops_checks,
@@ -46,6 +48,9 @@ ARGUMENTS: Mapping[str, Cases] = {
     "rotary": ops_checks.rotary,
     "linear": linear_checks.linear,
     "gathered": linear_checks.gathered,
+    "encoded": encoded_checks.encoded,
+    "encoded_table": encoded_checks.encoded_table,
+    "traceable": compile_checks.traceable,
     "program": graph_checks.program,
     "capturing": graph_checks.capturing,
     "planned": bucket_checks.planned,
