@@ -1,5 +1,5 @@
 # Every chore, one word each. ARGS passes more: make serve ARGS="--port 8001", make test ARGS="-k scheduler".
-.PHONY: help serve test long check parity conformance bench wheels clean
+.PHONY: help serve test long check parity conformance surface bench wheels clean
 
 help: ## what the words mean
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,10 @@ conformance: ## the kit that any platform and attention backend must pass, on th
 	@ci/install test
 	@.venv/bin/jackfield conformance cpu --model-parity $(ARGS)
 	@.venv/bin/jackfield conformance strict --model-parity $(ARGS)
+
+surface: ## write down the SDK's public names anew, after a change to them that is meant
+	@ci/install test
+	@.venv/bin/python tests/architecture/test_sdk_surface.py
 
 bench: ## offline throughput of the embedded model, then the host's share of a step
 	@ci/install serve

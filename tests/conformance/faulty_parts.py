@@ -15,6 +15,7 @@ from jackfield_platforms.buckets.ladder import PowersOfTwo
 from jackfield_platforms.buckets.phase_rule import PhaseRule
 from jackfield_platforms.buckets.static_plan import StaticBuckets, StaticSizes
 from jackfield_platforms.communicator import SingleRank
+from jackfield_platforms.dequant_linear import TorchDequantLinear
 from jackfield_platforms.graph import GraphRunner
 from jackfield_platforms.linear import TorchLinear
 from jackfield_platforms.testing.plain_fusion import fuse_plain, plain_layer
@@ -256,3 +257,29 @@ class GathersBackwards(_SharedByRanks):
 
 class SendsItsOwn(_SharedByRanks):
     communicates = _Own
+
+
+class IgnoresOrder(TorchDequantLinear):
+    """Columns are taken as they lie, in products."""
+
+    name = "ignores-order"
+
+    def apply(self, x, packed):
+        return super().apply(x, replace(packed, order=None))
+
+
+class TakesScaledFloatsForPlain(TorchLinear):
+    name = "scaled-for-plain"
+
+    def rejects(self, encoding, layer):
+        return None if encoding.kind == "float" else "no float"
+
+    def apply(self, x, packed):
+        return F.linear(x, packed.data.to(x.dtype), packed.bias)
+
+
+class RowsAsTheyLie(TorchDequantLinear):
+    name = "rows-as-they-lie"
+
+    def rows(self, packed, ids):
+        return super().rows(replace(packed, order=None), ids)

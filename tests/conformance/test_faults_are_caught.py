@@ -185,6 +185,19 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "rows in order": ({"linear_ops": (parts.ReadsRowsInOrder(),)}, {"check_rows_of_a_weight"}),
     "the last packed weight": ({"linear_ops": (parts.KeepsTheLastWeight(),)}, {"check_packed_weights_stand_alone"}),
     "weights are never freed": ({"linear_ops": (parts.KeepsEveryWeight(),)}, {"check_packed_weights_stand_alone"}),
+    "the inputs' order is ignored": (
+        {"linear_ops": (parts.IgnoresOrder(),)},
+        {"check_products_of_encoded_weights"},
+    ),
+    "scaled floats taken for plain": (
+        {"linear_ops": (parts.TakesScaledFloatsForPlain(),)},
+        {"check_products_of_encoded_weights"},
+    ),
+    "rows as they lie": ({"linear_ops": (parts.RowsAsTheyLie(),)}, {"check_rows_of_encoded_weights"}),
+    "looks at a value": (
+        {"backend": attention.LooksAtAValue},
+        {"check_attention_is_one_graph_for_all_layouts"},
+    ),
     "more free than there is": ({"memory": Memory(total=100, free=200)}, {"check_memory_adds_up"}),
     "no cache dtype": (
         {"capabilities": Capabilities(dtypes=("float32",), kv_dtypes=(), static_shapes=True)},

@@ -54,3 +54,15 @@ def test_it_patches_nothing_and_stays_small():
     for path, text in sources.items():
         assert "import jackfield\n" not in text, path
         assert "from jackfield." not in text, path
+
+
+def test_the_sdk_s_wheel_alone_writes_a_plugin_that_builds_and_is_found(run, clean, tmp_path):
+    run(clean, "-m", "jackfield_platforms.new_plugin", "falcon", cwd=tmp_path)
+    build = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path))
+    run(sys.executable, *build, str(tmp_path / "jackfield-falcon"), cwd=tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    run(clean, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, str(wheel), cwd=tmp_path)
+    code = f"import sys; sys.path.append({str(site)!r}); from jackfield.cli.main import main; main()"
+    said = json.loads(run(clean, "-c", code, "platforms", "--platform", "falcon", "--json", cwd=tmp_path))
+    assert said["selected"] == "falcon"

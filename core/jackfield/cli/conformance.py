@@ -9,6 +9,7 @@ import click
 
 from jackfield_platforms.testing.conformance.run import DEFAULT_SEEDS, KitOptions
 
+_SAMPLER = "jackfield.conformance.sampler_checks"
 _PARITY = "jackfield.conformance.parity_checks"
 
 
@@ -25,7 +26,7 @@ def command(
     """Check an installed platform against the SDK's definitions. Needs pytest (jackfield-platforms[test])."""
     from jackfield_platforms.testing.conformance.command import run_and_tell
 
-    modules = (_file(_PARITY),) if model_parity else ()
+    modules = (_file(_SAMPLER), *((_file(_PARITY),) if model_parity else ()))
     options = KitOptions(seeds=seeds, match=match, junit=junit, modules=modules)
     sys.exit(run_and_tell(platform, options, json_file))
 

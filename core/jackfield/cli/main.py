@@ -21,12 +21,13 @@ COMMANDS = {
     "explain": "Tell which implementation serves each op, attention layer and linear layer of a model, and why.",
     "buckets": "Compare ladders of bucket sizes over the steps of a recorded run.",
     "conformance": "Check that a platform does what the SDK asks of it.",
+    "new-plugin": "Write the skeleton of a plugin for a device.",
     "bench": "Measure the engine.",
 }
 
 
 class Commands(click.Group):
-    """A group whose commands live in modules of their own: `serve` is `jackfield.cli.serve.command`."""
+    """A group whose commands live in modules of their own: `new-plugin` is `jackfield.cli.new_plugin.command`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -34,7 +35,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"jackfield.cli.{cmd_name}").command
+        module = importlib.import_module(f"jackfield.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
         return command
 
     def resolve_command(

@@ -12,8 +12,8 @@ class TransposedLinear:
     name = "gadget-transposed"
 
     def rejects(self, encoding: Encoding, layer: LinearSpec) -> str | None:
-        if encoding.kind != "float":
-            return f"gadgets multiply float weights, not {encoding.kind}"
+        if not encoding.is_plain:
+            return f"gadgets multiply plain floats, not {encoding.describe()}"
         return "the embedding reads its rows from it too" if layer.gathers else None
 
     def pack(self, encoded: Encoded) -> tuple[Tensor, Tensor | None]:

@@ -107,7 +107,7 @@ class TorchDevice:
     def _run(self, op: Any, *args: Any, **kwargs: Any) -> Any:
         """Any operation without a kernel of its own: on the host's aliases, results placed on the device."""
         self.ops[op.name()] += 1
-        flat, spec = pytree.tree_flatten((args, kwargs))
+        flat, spec = pytree.tree_flatten((_integers_as_tensors(op, args), kwargs))
         self._check(op, flat)
         host = [self.alias(value) for value in flat]
         given = {id(alias): value for alias, value in zip(host, flat, strict=True) if self.holds(value)}
@@ -213,6 +213,15 @@ def _on_metadata(name: str) -> Any:
     op = getattr(getattr(torch.ops.aten, packet), overload or "default")
     keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
     return lambda *args, **kwargs: op.redispatch(keys, *args, **kwargs)
+
+
+def _integers_as_tensors(op: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`x & 15` arrives here as an operation on two tensors with a plain 15, which the operation itself refuses."""
+    if "out" not in op._overloadname:  # where there is one, it fixes the dtype
+        return args
+    kinds = [str(argument.type) for argument in op._schema.arguments]
+    pairs = zip(args, kinds, strict=False)
+    return tuple(torch.tensor(arg) if kind == "Tensor" and isinstance(arg, int) else arg for arg, kind in pairs)
 
 
 def _growing_outputs(op: Any, kwargs: dict[str, Any], given: dict[int, Tensor]) -> dict[int, Tensor]:

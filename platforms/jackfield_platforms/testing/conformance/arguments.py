@@ -8,6 +8,8 @@ from typing import Any
 from jackfield_platforms.testing.conformance import (
     attention_cases,
     bucket_checks,
+    compile_checks,
+    encoded_checks,
     fuse_checks,
     graph_checks,
     linear_checks,
@@ -54,6 +56,9 @@ ARGUMENTS: Mapping[str, Cases] = {
     "linear": linear_checks.linear,
     "gathered": linear_checks.gathered,
     "fused": fuse_checks.fused,
+    "encoded": encoded_checks.encoded,
+    "encoded_table": encoded_checks.encoded_table,
+    "traceable": compile_checks.traceable,
     "program": graph_checks.program,
     "capturing": graph_checks.capturing,
     "split": piece_checks.split,

@@ -1,0 +1,148 @@
+"""The sampler on the platform's device, against the distributions that its parameters define, in float64.
+
+The sampler is the core's; what is asked here is whether the device's sums, maxima and comparisons carry it. Uniform
+numbers come from seed and position, so that nothing here is left to chance.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jackfield.engine.step import Start
+from jackfield.runner.sampler import Sampler
+from jackfield.runner.slot_sampling import RandomRows, SlotSampling
+from jackfield.sampling_params import SamplingParams
+from jackfield_platforms.testing.conformance.mismatch import expect
+from jackfield_platforms.testing.conformance.subject import Subject
+
+_VOCAB = 1100  # more than the candidates that a short way to top-p looks at, and than a block of the draw's sums
+_LIKELY = 24  # tokens that have nearly all the mass
+_SEQUENCES, _STEPS = 256, 8
+_LEAST_EXPECTED = 10.0  # rarer tokens are counted together
+_DEVIATIONS = 5.0  # of a normal variable: 3e-7 beyond
+_NEAR = 1e-5  # a uniform number this near the border of two tokens may fall either way in float32
+
+
+def check_frequencies_follow_the_temperature(subject: Subject, seed: int) -> None:
+    """Softmax of logits / temperature."""
+    for temperature in (0.6, 1.7):
+        _check_frequencies(subject, seed, SamplingParams(temperature=temperature, seed=0))
+
+
+def check_frequencies_follow_top_k(subject: Subject, seed: int) -> None:
+    """The k likeliest share all the mass, as they did before."""
+    for top_k in (7,):
+        _check_frequencies(subject, seed, SamplingParams(temperature=1.3, top_k=top_k, seed=0))
+
+
+def check_frequencies_follow_top_p(subject: Subject, seed: int) -> None:
+    """The likeliest tokens until their mass reaches p; after top-k where both are given."""
+    for top_p, top_k in ((0.6, 0), (0.8, 6)):
+        _check_frequencies(subject, seed, SamplingParams(temperature=1.3, top_p=top_p, top_k=top_k, seed=0))
+
+
+def check_frequencies_follow_min_p(subject: Subject, seed: int) -> None:
+    """Tokens at least min_p times as likely as the likeliest."""
+    for min_p in (0.1,):
+        _check_frequencies(subject, seed, SamplingParams(temperature=1.3, min_p=min_p, seed=0))
+
+
+def check_ids_follow_from_the_uniform_numbers(subject: Subject, seed: int) -> None:
+    """Each id is the inverse of the cumulative distribution at its number, so that two devices sample the same ids."""
+    kinds: tuple[dict[str, Any], ...] = ({}, {"top_k": 5}, {"top_p": 0.8}, {"min_p": 0.1}, {"top_k": 40, "top_p": 0.95})
+    for kind in kinds:
+        params = SamplingParams(temperature=0.9, seed=0, **kind)
+        logits = _logits(seed)
+        masses = _masses(logits, params)
+        bounds = masses.cumsum(0)
+        for may_wait in (True, False):
+            ids, uniforms = _sampled(subject, logits, params, may_wait=may_wait, steps=1)
+            wanted = torch.searchsorted(bounds, uniforms.double(), right=True).clamp(max=_VOCAB - 1)
+            clear = (bounds[wanted] - uniforms).abs().minimum(
+                (bounds[wanted] - masses[wanted] - uniforms).abs()
+            ) > _NEAR
+            wrong = int(((ids != wanted) & clear).sum())
+            how = "waits" if may_wait else "does not wait"
+            expect(
+                wrong == 0, f"{wrong} of {len(ids)} ids are others than {kind or 'plain'} draws of a sampler that {how}"
+            )
+
+
+def _check_frequencies(subject: Subject, seed: int, params: SamplingParams) -> None:
+    """Pearson's chi-square of what was drawn, with both ways to the thresholds."""
+    logits = _logits(seed)
+    masses = _masses(logits, params)
+    filtered = params.top_k > 0 or params.top_p < 1  # only thresholds have two ways
+    for may_wait in (True, False) if filtered else (True,):
+        ids, _ = _sampled(subject, logits, params, may_wait=may_wait, steps=_STEPS)
+        counts = torch.bincount(ids, minlength=_VOCAB)
+        what = f"{params} where the sampler {'waits' if may_wait else 'does not wait'}"
+        forbidden = int(counts[masses == 0].sum())
+        expect(forbidden == 0, f"{forbidden} of {len(ids)} ids are none that may be drawn: {what}")
+        statistic, freedom = chi_square(counts.double(), masses * len(ids))
+        limit = chi_square_limit(freedom)
+        expect(statistic <= limit, f"chi-square of {freedom} degrees is {statistic:.1f}, at most {limit:.1f}: {what}")
+
+
+def chi_square(counts: Tensor, expected: Tensor) -> tuple[float, int]:
+    """The statistic and its degrees of freedom; tokens expected too rarely are counted as one."""
+    often = expected >= _LEAST_EXPECTED
+    counts = torch.cat((counts[often], counts[~often].sum()[None]))
+    expected = torch.cat((expected[often], expected[~often].sum()[None]))
+    kept = expected > 1e-9
+    return float(((counts - expected)[kept] ** 2 / expected[kept].clamp(min=1)).sum()), max(int(kept.sum()) - 1, 1)
+
+
+def chi_square_limit(freedom: int) -> float:
+    """What the statistic exceeds once in three million times (Wilson and Hilferty, 1931)."""
+    part = 2 / (9 * freedom)
+    return freedom * (1 - part + _DEVIATIONS * math.sqrt(part)) ** 3
+
+
+def _logits(seed: int) -> Tensor:
+    """float32 `[vocab]`: a few likely tokens in random places, the rest with a thousandth of the mass together."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(_VOCAB, generator=generator) * 0.5 - 13.0
+    logits[torch.randperm(_VOCAB, generator=generator)[:_LIKELY]] = torch.randn(_LIKELY, generator=generator) * 1.5
+    return logits
+
+
+def _masses(logits: Tensor, params: SamplingParams) -> Tensor:
+    """What the parameters define, float64 `[vocab]`: temperature, top-k, top-p of what is left, min-p."""
+    scaled = logits.double() / params.temperature
+    order = scaled.argsort(descending=True)
+    kept = order[: params.top_k] if params.top_k > 0 else order
+    likely = scaled[kept].softmax(0)
+    kept = kept[likely.cumsum(0) - likely < params.top_p] if params.top_p < 1 else kept
+    if params.min_p > 0:
+        kept = kept[scaled[kept] >= scaled.max() + math.log(params.min_p)]
+    return torch.zeros(_VOCAB, dtype=torch.float64).index_copy_(0, kept, scaled[kept].softmax(0))
+
+
+def _sampled(
+    subject: Subject, logits: Tensor, params: SamplingParams, *, may_wait: bool, steps: int
+) -> tuple[Tensor, Tensor]:
+    """Ids and their uniform numbers of sequences with seeds of their own, over some steps, on the host."""
+    device = subject.platform.device()
+    sampler, slots = Sampler(_VOCAB, device, may_wait=may_wait), SlotSampling(_SEQUENCES, _VOCAB)
+    for slot in range(_SEQUENCES):
+        one = SamplingParams(
+            temperature=params.temperature, top_k=params.top_k, top_p=params.top_p, min_p=params.min_p, seed=slot
+        )
+        start = Start(slot, one, frozenset(), prompt_len=1, tokens=np.array([1], np.int32).tobytes())
+        sampler.start(start)
+        slots.start(start)
+    given = logits.to(device).expand(_SEQUENCES, -1).contiguous()
+    ids, uniforms = [], []
+    for step in range(steps):
+        rows = slots.rows(np.arange(_SEQUENCES), np.full(_SEQUENCES, 1 + step))
+        ids.append(subject.platform.fetch(sampler.sample(given, rows).ids)())
+        assert isinstance(rows.random, RandomRows)
+        uniforms.append(torch.from_numpy(rows.random.uniforms.copy()))
+    subject.platform.synchronize(device)
+    return torch.cat(ids), torch.cat(uniforms)
