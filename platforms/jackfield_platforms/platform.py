@@ -125,7 +125,7 @@ class Platform(ABC):
         """Collectives among the `size` ranks of one model; waits until all are there. ValueError when there are none.
 
         `meeting` is the path of a file that does not exist yet and that every rank can write: where they find one
-        another. How many ranks may be, `Capabilities.max_ranks` says.
+        another, and that may be removed afterwards. How many ranks may be, `Capabilities.max_ranks` says.
         """
         if size == 1:
             return SingleRank()

@@ -46,7 +46,7 @@ class TorchCommunicator(Communicator):
 
 
 def meet(backend: str, rank: int, size: int, meeting: str) -> TorchCommunicator:
-    """Wait for the other ranks and connect; ValueError when `backend` is not one that is made here."""
+    """Wait until all ranks are connected; the file may then go. ValueError when `backend` is not made here."""
     if backend not in _GROUPS:
         raise ValueError(
             f"no collectives are made here with the torch.distributed backend {backend!r}, only with "
@@ -60,7 +60,9 @@ def _gloo(rank: int, size: int, meeting: str) -> Any:
     options = gloo._Options()
     options._devices = [gloo.create_device(hostname="127.0.0.1")]  # ranks of one model are on one machine
     options._timeout = timedelta(seconds=PEER_SECONDS)
-    return gloo(dist.FileStore(meeting, size), rank, size, options)  # type: ignore[attr-defined]
+    group = gloo(dist.FileStore(meeting, size), rank, size, options)  # type: ignore[attr-defined]
+    group.barrier().wait()  # until then a rank may still read the file
+    return group
 
 
 _GROUPS: Mapping[str, Callable[[int, int, str], Any]] = {"gloo": _gloo}

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from jackfield.config.options import EngineOptions
@@ -78,6 +79,22 @@ def test_everyone_who_waits_hears_when_it_is_killed() -> None:
             await engine.add([request("b", 5)])
         with pytest.raises(EngineDeadError):
             await engine.stats()
+        assert not engine.is_alive
+        await engine.close(drain=False)
+
+    asyncio.run(scenario())
+
+
+def test_everyone_who_waits_hears_when_another_rank_is_killed() -> None:
+    async def scenario() -> None:
+        engine = await start_engine(msgspec.structs.replace(OPTIONS, tensor_parallel_size=2))
+        assert "ranks      2 processes" in engine.startup_text
+        await engine.add([request("a", 10), request("long", 500)])
+        assert sum(len(output.token_ids) for output in await read(engine, "a")) == 10
+        (rank,) = Path(f"/proc/{engine.pid}/task/{engine.pid}/children").read_text().split()
+        os.kill(int(rank), signal.SIGKILL)
+        with pytest.raises(EngineDeadError, match="rank 1 of 2 ended by signal 9"):
+            await read(engine, "long")
         assert not engine.is_alive
         await engine.close(drain=False)
 

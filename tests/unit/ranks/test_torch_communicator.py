@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -49,6 +52,19 @@ def test_strided_and_empty_tensors_are_taken(on_ranks):
 def test_two_models_in_one_process_do_not_hear_each_other(on_ranks):
     first, second = (on_ranks(lambda comm, n=n: comm.all_reduce(torch.tensor([n]))) for n in (3, 5))
     assert [int(x) for x in first + second] == [6, 6, 10, 10]
+
+
+def test_where_ranks_met_may_be_removed_by_the_first_that_is_through(tmp_path):
+    def work(rank, folder):
+        comm = meet("gloo", rank, 3, str(folder / "meeting"))
+        if rank == 0:
+            shutil.rmtree(folder)
+        return float(comm.all_reduce(torch.ones(1)))
+
+    for number in range(10):
+        (folder := tmp_path / str(number)).mkdir()
+        with ThreadPoolExecutor(3) as pool:
+            assert list(pool.map(work, range(3), [folder] * 3)) == [3.0] * 3
 
 
 def talk_for_ever(comm):
