@@ -64,7 +64,7 @@ SLOW = [(pair, setting) for pair in PAIRS for setting in SETTINGS if (pair, sett
 def test_tokens_are_those_without_drafts(models: Models, plain: Any, pair: str, setting: str) -> None:
     platform, draft = PAIRS[pair]
     options = dict(SETTINGS[setting])
-    if draft and "kv_cache_memory" in options and draft.get("platform", platform) == platform:
+    if draft is not None and "kv_cache_memory" in options and draft.get("platform", platform) == platform:
         options["kv_cache_memory"] *= 2  # the draft model's share
     engine = engine_for(models.target, platform, speculation(models, draft), **options)
     free = engine.stats().num_free_blocks
@@ -222,3 +222,27 @@ def test_a_dropped_correction_is_missed_by_the_count_of_steps(models: Models, mo
     monkeypatch.setattr(model_runner, "verify", without_correction)
     run(engine, [greedy(1 + 6 * 5)])
     assert engine.stats().num_steps > 1 + 6
+
+
+class Broken:
+    """Fails now and then."""
+
+    def __init__(self, drafter: Any) -> None:
+        self._drafter, self._num_calls = drafter, 0
+
+    def propose(self, needs: DraftNeeds) -> Drafts:
+        self._num_calls += 1
+        if self._num_calls % 3 == 1:
+            raise RuntimeError("the draft device fell over")
+        return self._drafter.propose(needs)
+
+
+def test_a_step_whose_drafting_fails_runs_without_drafts_and_says_so(
+    models: Models, plain: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = engine_for(models.target, "cpu", speculation(models, None))
+    engine._drafter = Broken(engine._drafter)
+    assert compared(engine, plain) is None
+    assert "sequences failed; their step runs without drafts" in caplog.text
+    assert "the draft device fell over" in caplog.text
+    assert engine.stats().num_draft_tokens > 0
