@@ -20,6 +20,7 @@ from jackfield_platforms.ops import Impl, OpTable
 from jackfield_platforms.platform import Memory
 from jackfield_platforms.testing import conformance
 from jackfield_platforms.testing.conformance.run import KitOptions, check
+from jackfield_platforms.testing.strict import StrictPlatform
 
 FLOAT32 = {"dtypes": ("float32",), "kv_dtypes": ("float32",)}
 
@@ -135,6 +136,8 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"check_products_of_encoded_weights"},
     ),
     "rows as they lie": ({"linear_ops": (parts.RowsAsTheyLie(),)}, {"check_rows_of_encoded_weights"}),
+    "subtracts no maximum": ({"backend": attention.SubtractsNoMaximum}, {"check_large_scores_do_not_overflow"}),
+    "has room for most steps": ({"backend": attention.HasRoomForMostSteps}, {"check_a_full_step"}),
     "looks at a value": (
         {"backend": attention.LooksAtAValue},
         {"check_attention_is_one_graph_for_all_layouts"},
@@ -180,13 +183,16 @@ def only(*checks: str) -> KitOptions:
     return KitOptions(seeds=1, match=" or ".join(sorted(checks)))
 
 
+RAISES = {"accepts what it cannot run", "has room for most steps"}  # of their own accord; the others are told apart
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_caught(fault):
     replaced, checks = FAULTS[fault]
     report = check(fault_platform.subject(**replaced), only(*checks))
     assert report.failed_checks() == checks
     told = [result.message for result in report.results if result.outcome == "failed"]
-    assert any("Mismatch" in message for message in told) or fault == "accepts what it cannot run"
+    assert any("Mismatch" in message for message in told) or fault in RAISES
 
 
 PLANS = {"its own": {}, "padded": {"buckets": parts.padded_rows}, "pow2": {"buckets": parts.planned_by(StaticBuckets)}}
@@ -214,7 +220,7 @@ def test_a_faulty_probe_is_caught(fault, tmp_path, monkeypatch):
     assert report.failed_checks() == {expected}
 
 
-PARITY = {name for name in vars(parity_checks) if name.startswith("check_")}
+PARITY = {name for name in vars(parity_checks) if name.startswith("check_tokens_of")}
 
 
 def test_a_wrong_mask_is_caught_by_a_whole_model(monkeypatch):
@@ -228,6 +234,15 @@ def test_a_wrong_mask_is_caught_by_a_whole_model(monkeypatch):
     report = check(fault_platform.subject(), KitOptions(seeds=1, match="tokens_of", modules=modules))
     assert report.failed_checks() == PARITY
     assert all("whose logit is" in result.message for result in report.results)
+
+
+def test_a_plan_too_small_is_caught_by_a_whole_model(monkeypatch):
+    half = parts.planned_by(StaticBuckets, share=2)
+    monkeypatch.setattr(StrictPlatform, "buckets", lambda self, limits: half(limits))
+    options = KitOptions(seeds=1, match="after_the_warm_up", modules=(parity_checks.__file__,))
+    report = check(fault_platform.subject(), options)
+    assert report.failed_checks() == {"check_nothing_is_captured_after_the_warm_up"}
+    assert all("captured after the warm-up" in result.message for result in report.results)
 
 
 def test_every_check_catches_something():
