@@ -1,5 +1,5 @@
 # Every chore, one word each. ARGS passes more: make serve ARGS="--port 8001", make test ARGS="-k scheduler".
-.PHONY: help serve test long check parity conformance surface bench wheels clean
+.PHONY: help serve test long check parity conformance surface mutants bench wheels clean
 
 help: ## what the words mean
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,10 @@ conformance: ## the kit that any platform and attention backend must pass, on th
 surface: ## write down the SDK's public names anew, after a change to them that is meant
 	@ci/install test
 	@.venv/bin/python tests/architecture/test_sdk_surface.py
+
+mutants: ## break the reference mechanically, and write down what the conformance kit finds: docs/conformance_mutants.md
+	@ci/install test
+	@.venv/bin/python tests/conformance/mutants.py
 
 bench: ## offline throughput of the embedded model, then the host's share of a step
 	@ci/install serve

@@ -204,3 +204,27 @@ class LooksAtAValue(FlatBlockAttention):
         if plan.positions.min().item() < 0:
             raise AssertionError("never")
         return super().run(q, k, v, layer, plan, rope)
+
+
+class SubtractsNoMaximum(FlatBlockAttention):
+    """Right as long as no exponential overflows."""
+
+    def _softmax_sums(self, scores, values, seen, sinks, plan):
+        shifted = scores.new_zeros(plan.tile_tokens.shape[0], *scores.shape[1:4])
+        weights = torch.exp(scores)
+        total = shifted.index_add(0, plan.tiles, weights.sum(-1))
+        if sinks is not None:
+            total = total + torch.exp(sinks).view(1, scores.shape[1], 1, -1)
+        blocks = torch.where(seen.any(1)[:, None, :, None], values.index_select(0, plan.blocks).float(), 0)
+        sums = (weights.flatten(2, 3) @ blocks).unflatten(2, scores.shape[2:4])
+        return sums.new_zeros(*shifted.shape, sums.shape[-1]).index_add(0, plan.tiles, sums), total
+
+
+class HasRoomForMostSteps(FlatBlockAttention):
+    """Counts a tile a row, and forgets that a long row needs several."""
+
+    def plan(self, layout, bucket, into):
+        sizes = FlatSizes.of_bucket(bucket, self.need, self.block_size)
+        if Tiles.of(layout, sizes.tile, self.need, self.block_size).row.size > bucket.num_rows > 1:
+            raise ValueError("the bucket has no room")
+        super().plan(layout, bucket, into)

@@ -46,9 +46,11 @@ def test_a_whole_model_conforms(monkeypatch, capsys):
     from jackfield.cli.conformance import command
 
     with pytest.raises(SystemExit) as end:
-        command(["strict", "--model-parity", "--seeds", "1", "-k", "tokens_of"], standalone_mode=False)
+        command(
+            ["strict", "--model-parity", "--seeds", "1", "-k", "tokens_of or after_the_warm_up"], standalone_mode=False
+        )
     assert end.value.code == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "3 passed, 0 failed"
+    assert capsys.readouterr().out.splitlines()[-1] == "4 passed, 0 failed"
 
 
 def test_the_command_writes_its_reports_and_ends_with_the_counts(tmp_path):

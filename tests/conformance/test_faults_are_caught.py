@@ -24,6 +24,7 @@ from jackfield_platforms.platform import Memory
 from jackfield_platforms.testing import conformance
 from jackfield_platforms.testing.conformance.run import KitOptions, check
 from jackfield_platforms.testing.plain_fusion import fuse_plain
+from jackfield_platforms.testing.strict import StrictPlatform
 
 FLOAT32 = {"dtypes": ("float32",), "kv_dtypes": ("float32",)}
 
@@ -194,6 +195,8 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"check_products_of_encoded_weights"},
     ),
     "rows as they lie": ({"linear_ops": (parts.RowsAsTheyLie(),)}, {"check_rows_of_encoded_weights"}),
+    "subtracts no maximum": ({"backend": attention.SubtractsNoMaximum}, {"check_large_scores_do_not_overflow"}),
+    "has room for most steps": ({"backend": attention.HasRoomForMostSteps}, {"check_a_full_step"}),
     "looks at a value": (
         {"backend": attention.LooksAtAValue},
         {"check_attention_is_one_graph_for_all_layouts"},
@@ -241,13 +244,16 @@ def only(*checks: str) -> KitOptions:
     return KitOptions(seeds=1, match=" or ".join(sorted(checks)))
 
 
+RAISES = {"accepts what it cannot run", "has room for most steps"}  # of their own accord; the others are told apart
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_caught(fault):
     replaced, checks = FAULTS[fault]
     report = check(fault_platform.subject(**replaced), only(*checks))
     assert report.failed_checks() == checks
     told = [result.message for result in report.results if result.outcome == "failed"]
-    assert any("Mismatch" in message for message in told) or fault == "accepts what it cannot run"
+    assert any("Mismatch" in message for message in told) or fault in RAISES
 
 
 PLANS = {
@@ -280,7 +286,7 @@ def test_a_faulty_probe_is_caught(fault, tmp_path, monkeypatch):
     assert report.failed_checks() == {expected}
 
 
-PARITY = {name for name in vars(parity_checks) if name.startswith("check_")}
+PARITY = {name for name in vars(parity_checks) if name.startswith("check_tokens_of")}
 
 
 def test_a_wrong_mask_is_caught_by_a_whole_model(monkeypatch):
@@ -300,6 +306,15 @@ def test_a_wrong_mask_is_caught_by_a_whole_model(monkeypatch):
 def test_ranks_that_get_something_else_are_caught(platform):
     subject = msgspec.structs.replace(fault_platform.subject(), platform=platform())
     assert check(subject, only(RANK_CHECK)).failed_checks() == {RANK_CHECK}
+
+
+def test_a_plan_too_small_is_caught_by_a_whole_model(monkeypatch):
+    half = parts.planned_by(StaticBuckets, share=2)
+    monkeypatch.setattr(StrictPlatform, "buckets", lambda self, limits: half(limits))
+    options = KitOptions(seeds=1, match="after_the_warm_up", modules=(parity_checks.__file__,))
+    report = check(fault_platform.subject(), options)
+    assert report.failed_checks() == {"check_nothing_is_captured_after_the_warm_up"}
+    assert all("captured after the warm-up" in result.message for result in report.results)
 
 
 def test_every_check_catches_something():

@@ -15,8 +15,10 @@ from jackfield_platforms.testing.conformance.subject import load_subject
 CHECKS = {name for name in vars(sampler_checks) if name.startswith("check_")}
 DRAW, CANDIDATES, BISECTION = sampling.draw, sampling.from_candidates, sampling.by_bisection
 
+LOGPROBS, UNPACK = sampling._logprobs, sampling._unpack
 
-def run(subject, seeds=1, match="frequencies or ids_follow"):
+
+def run(subject, seeds=1, match="frequencies or ids_follow or logprobs or masks"):
     options = KitOptions(seeds=seeds, match=match, modules=(sampler_checks.__file__,))
     return check(subject, options)
 
@@ -87,6 +89,18 @@ FAULTS = {
     "top-p of the whole mass": (sampling, "from_candidates", mass_of_the_whole, {"check_frequencies_follow_top_p"}),
     "a smaller p by bisection": (sampling, "by_bisection", smaller_p, {"check_frequencies_follow_top_p"}),
     "min-p of all": (sampling.Sampler, "_draw", min_p_of_all, {"check_frequencies_follow_min_p"}),
+    "logprobs of something hotter": (
+        sampling,
+        "_logprobs",
+        lambda logits, ids, count: LOGPROBS(logits / 1.7, ids, count),
+        {"check_logprobs_are_of_the_models_own_distribution"},
+    ),
+    "masks in the order of the other end": (
+        sampling,
+        "_unpack",
+        lambda masks, vocab: UNPACK(masks, vocab).flip(-1),
+        {"check_masks_forbid_ids"},
+    ),
     "few halvings": (thresholds, "_NUM_HALVINGS", 3, {"check_frequencies_follow_top_k"}),
 }
 

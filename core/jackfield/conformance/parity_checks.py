@@ -1,4 +1,6 @@
-"""Greedy tokens of a whole model on the platform: each is the likeliest one of the float64 definition."""
+"""A whole model on the platform: each greedy token is the likeliest one of the float64 definition, and nothing is
+captured late.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,7 @@ from jackfield_platforms.testing.conformance.subject import Subject
 _NEAR_TIE = 1e-5  # logits closer than this in float64 may fall either way in float32
 _PROMPTS = (1, 2, 17, 40, 90)  # lengths
 _NEW_TOKENS = 20
+_MIXED_REQUESTS = 30
 Prompts = list[list[int]]
 
 
@@ -54,6 +57,21 @@ def check_tokens_of_preempted_sequences(float32_subject: Subject, seed: int, tmp
     stats = engine.stats()
     expect(stats.num_preemptions > 0, f"no sequence was preempted with {stats.num_total_blocks} blocks")
     expect(stats.num_free_blocks == free, f"{free} blocks were free before, {stats.num_free_blocks} after")
+
+
+def check_nothing_is_captured_after_the_warm_up(float32_subject: Subject, seed: int, tmp_path: Path) -> None:
+    """Requests of many lengths come while others run: every step finds a bucket that was captured at the start."""
+    engine = _engine(float32_subject, seed, tmp_path)
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 100, (_MIXED_REQUESTS, 2), generator=generator).tolist()
+    for place, (prompt, new_tokens) in enumerate(lengths):
+        params = SamplingParams(temperature=0, max_tokens=1 + new_tokens % 9, seed=0)
+        engine.add(EngineRequest(str(place), _prompts(seed + place, [prompt])[0], params))
+        engine.step()
+    while engine.has_work:
+        engine.step()
+    late = engine.stats().num_late_captures
+    expect(late == 0, f"{late} sizes were captured after the warm-up, over {_MIXED_REQUESTS} requests")
 
 
 def _engine(subject: Subject, seed: int, folder: Path, **options: Any) -> Engine:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
 from jackfield.engine.step import Start
-from jackfield.runner.sampler import Sampler
+from jackfield.runner.sampler import Sampled, Sampler
 from jackfield.runner.slot_sampling import RandomRows, SlotSampling
 from jackfield.sampling_params import SamplingParams
-from jackfield_platforms.testing.conformance.mismatch import expect
+from jackfield_platforms.testing.conformance.mismatch import compare, expect
 from jackfield_platforms.testing.conformance.subject import Subject
 
 _VOCAB = 1100  # more than the candidates that a short way to top-p looks at, and than a block of the draw's sums
@@ -25,7 +26,9 @@ _LIKELY = 24  # tokens that have nearly all the mass
 _SEQUENCES, _STEPS = 256, 8
 _LEAST_EXPECTED = 10.0  # rarer tokens are counted together
 _DEVIATIONS = 5.0  # of a normal variable: 3e-7 beyond
-_NEAR = 1e-5  # a uniform number this near the border of two tokens may fall either way in float32
+_LOGPROB_ERROR = 1e-4  # of float32 logits around 100
+_FLAT: dict[str, Any] = {"temperature": 100.0, "top_p": 0.99}  # more tokens than the short way to top-p looks at
+_NEAR = 3e-5  # a uniform number this near the border of two tokens may fall either way in float32
 
 
 def check_frequencies_follow_the_temperature(subject: Subject, seed: int) -> None:
@@ -48,15 +51,22 @@ def check_frequencies_follow_top_p(subject: Subject, seed: int) -> None:
 
 def check_frequencies_follow_min_p(subject: Subject, seed: int) -> None:
     """Tokens at least min_p times as likely as the likeliest."""
-    for min_p in (0.1,):
+    for min_p in (0.1, 1.0):
         _check_frequencies(subject, seed, SamplingParams(temperature=1.3, min_p=min_p, seed=0))
 
 
 def check_ids_follow_from_the_uniform_numbers(subject: Subject, seed: int) -> None:
     """Each id is the inverse of the cumulative distribution at its number, so that two devices sample the same ids."""
-    kinds: tuple[dict[str, Any], ...] = ({}, {"top_k": 5}, {"top_p": 0.8}, {"min_p": 0.1}, {"top_k": 40, "top_p": 0.95})
+    kinds: tuple[dict[str, Any], ...] = (
+        {},
+        {"top_k": 5},
+        {"top_p": 0.8},
+        {"min_p": 0.1},
+        {"top_k": 40, "top_p": 0.95},
+        _FLAT,
+    )
     for kind in kinds:
-        params = SamplingParams(temperature=0.9, seed=0, **kind)
+        params = SamplingParams(**{"temperature": 0.9, "seed": 0, **kind})
         logits = _logits(seed)
         masses = _masses(logits, params)
         bounds = masses.cumsum(0)
@@ -71,6 +81,45 @@ def check_ids_follow_from_the_uniform_numbers(subject: Subject, seed: int) -> No
             expect(
                 wrong == 0, f"{wrong} of {len(ids)} ids are others than {kind or 'plain'} draws of a sampler that {how}"
             )
+
+
+def check_logprobs_are_of_the_models_own_distribution(subject: Subject, seed: int) -> None:
+    """Of the sampled token, its rank, and of the likeliest: of the logits as they came, whatever the temperature."""
+    logits = _logits(seed)
+    params = SamplingParams(temperature=1.7, logprobs=5, seed=0)
+    sampled = _step(subject, logits, params)
+    scores = logits.double().log_softmax(0)
+    ids, found = sampled.ids.cpu(), sampled.logprobs
+    assert found is not None
+    compare(found.own, scores[ids], _LOGPROB_ERROR, "logprobs of the sampled tokens")
+    ranks = (scores[None] > scores[ids][:, None]).sum(1) + 1
+    expect(torch.equal(found.rank.cpu(), ranks), "ranks of the sampled tokens are others")
+    top = scores.topk(5)
+    expect(bool((found.top_ids.cpu() == top.indices).all()), "the likeliest tokens are others")
+    compare(found.top, top.values.expand(_SEQUENCES, -1), _LOGPROB_ERROR, "logprobs of the likeliest tokens")
+
+
+def check_masks_forbid_ids(subject: Subject, seed: int) -> None:
+    """Bit i of word w of a row's mask is id 32 * w + i; each row allows one id alone, whatever its logit."""
+    generator = torch.Generator().manual_seed(seed)
+    allowed = torch.randperm(_VOCAB, generator=generator)[:_SEQUENCES]
+    words = torch.zeros(_SEQUENCES, -(-_VOCAB // 32), dtype=torch.int64)
+    words[torch.arange(_SEQUENCES), allowed // 32] = 1 << (allowed % 32)
+    masks = words.to(torch.int32)  # bit 31 is the sign
+    sampled = _step(subject, _logits(seed), SamplingParams(temperature=1.0, seed=0), masks)
+    wrong = int((sampled.ids.cpu() != allowed).sum())
+    expect(wrong == 0, f"{wrong} of {_SEQUENCES} rows sampled an id that their mask forbids")
+
+
+def _step(subject: Subject, logits: Tensor, params: SamplingParams, masks: Tensor | None = None) -> Sampled:
+    """One step of all sequences."""
+    device = subject.platform.device()
+    sampler, slots = _started(device, params, may_wait=True)
+    rows = slots.rows(np.arange(_SEQUENCES), np.full(_SEQUENCES, 1))
+    given = logits.to(device).expand(_SEQUENCES, -1).contiguous()
+    sampled = sampler.sample(given, rows, None if masks is None else masks.to(device))
+    subject.platform.synchronize(device)
+    return sampled
 
 
 def _check_frequencies(subject: Subject, seed: int, params: SamplingParams) -> None:
@@ -105,11 +154,13 @@ def chi_square_limit(freedom: int) -> float:
 
 
 def _logits(seed: int) -> Tensor:
-    """float32 `[vocab]`: a few likely tokens in random places, the rest with a thousandth of the mass together."""
+    """float32 `[vocab]`: a few likely tokens in random places, the rest with a thousandth of the mass together; all so
+    large that their exponentials are infinite unless the highest is taken off first.
+    """
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(_VOCAB, generator=generator) * 0.5 - 13.0
     logits[torch.randperm(_VOCAB, generator=generator)[:_LIKELY]] = torch.randn(_LIKELY, generator=generator) * 1.5
-    return logits
+    return logits + 100.0
 
 
 def _masses(logits: Tensor, params: SamplingParams) -> Tensor:
@@ -129,14 +180,7 @@ def _sampled(
 ) -> tuple[Tensor, Tensor]:
     """Ids and their uniform numbers of sequences with seeds of their own, over some steps, on the host."""
     device = subject.platform.device()
-    sampler, slots = Sampler(_VOCAB, device, may_wait=may_wait), SlotSampling(_SEQUENCES, _VOCAB)
-    for slot in range(_SEQUENCES):
-        one = SamplingParams(
-            temperature=params.temperature, top_k=params.top_k, top_p=params.top_p, min_p=params.min_p, seed=slot
-        )
-        start = Start(slot, one, frozenset(), prompt_len=1, tokens=np.array([1], np.int32).tobytes())
-        sampler.start(start)
-        slots.start(start)
+    sampler, slots = _started(device, params, may_wait=may_wait)
     given = logits.to(device).expand(_SEQUENCES, -1).contiguous()
     ids, uniforms = [], []
     for step in range(steps):
@@ -146,3 +190,14 @@ def _sampled(
         uniforms.append(torch.from_numpy(rows.random.uniforms.copy()))
     subject.platform.synchronize(device)
     return torch.cat(ids), torch.cat(uniforms)
+
+
+def _started(device: torch.device, params: SamplingParams, *, may_wait: bool) -> tuple[Sampler, SlotSampling]:
+    """Every slot holds a sequence with these parameters, and with a seed of its own."""
+    sampler, slots = Sampler(_VOCAB, device, may_wait=may_wait), SlotSampling(_SEQUENCES, _VOCAB)
+    for slot in range(_SEQUENCES):
+        one = msgspec.structs.replace(params, seed=slot)
+        start = Start(slot, one, frozenset(), prompt_len=1, tokens=np.array([1], np.int32).tobytes())
+        sampler.start(start)
+        slots.start(start)
+    return sampler, slots

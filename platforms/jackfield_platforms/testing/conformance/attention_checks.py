@@ -7,10 +7,13 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from jackfield_platforms.bucket import Bucket
 from jackfield_platforms.testing.conformance.attention_cases import AttentionCase
 from jackfield_platforms.testing.conformance.mismatch import near
-from jackfield_platforms.testing.conformance.scene import Scene
+from jackfield_platforms.testing.conformance.scene import MAX_ROWS, MAX_TOKENS, Scene
 from jackfield_platforms.testing.conformance.tolerances import tolerance
+
+_PAST = 20  # tokens before a decode row of a full step: a small window looks back over the end of a block
 
 
 def lengths_for(case: AttentionCase, seed: int) -> list[int]:
@@ -74,6 +77,35 @@ def check_a_step_writes_its_own_tokens_alone(attention: AttentionCase, seed: int
     scene.step([(1, 1), (3, lengths[3])])
     scene.step([(3, 1), (4, lengths[4])])
     scene.step([(index, 1) for index in range(len(lengths))])
+
+
+def check_large_scores_do_not_overflow(plain_attention: AttentionCase, seed: int) -> None:
+    """Scores of some hundreds, whose exponentials are infinite unless the highest score is taken off first."""
+    lengths = lengths_for(plain_attention, seed)
+    scene = Scene(plain_attention, [length + 1 for length in lengths], seed)
+    scene.bounded = True
+    for sequence in scene.sequences:
+        sequence.q = sequence.q * 200
+    scene.fill(lengths)
+    scene.step([(index, 1) for index in range(len(lengths))])
+
+
+def check_a_full_step(plain_attention: AttentionCase, seed: int) -> None:
+    """As many rows and tokens as a step may hold: one prompt, and decode rows beside it."""
+    rules = plain_attention.subject.platform.capabilities().scheduling
+    longest = MAX_TOKENS - MAX_ROWS + 1
+    scene = Scene(plain_attention, [longest, *[_PAST + 1] * (MAX_ROWS - 1)], seed)
+    scene.fill([0, *[_PAST] * (MAX_ROWS - 1)])
+    rows = [*((index, 1) for index in range(1, MAX_ROWS)), (0, longest)]
+    planned = scene.buckets.buckets()
+    full = next((one for one in planned if one.phase == "mixed" and _is_full(scene, one, longest)), None)
+    scene.step(rows, full if rules.mixed else None)
+
+
+def _is_full(scene: Scene, bucket: Bucket, longest: int) -> bool:
+    blocks = -(-longest // scene.block_size)
+    exact = (bucket.num_rows, bucket.num_tokens, bucket.query_len) == (MAX_ROWS, MAX_TOKENS, None)
+    return exact and (not bucket.max_blocks or bucket.max_blocks >= blocks)
 
 
 def check_rope_in_halves(rotated_attention: AttentionCase, seed: int) -> None:
