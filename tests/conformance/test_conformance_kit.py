@@ -28,7 +28,7 @@ NOT_OFFERED = {
         "check_what_runs_between_pieces_is_not_replayed",
         "check_fused_layer",
     },
-    "strict": {"check_rows_padded_to_one_length", "check_fused_layer"},
+    "strict": {"check_rows_padded_to_one_length", "check_fused_layer", "check_two_ranks_agree"},
 }
 
 
