@@ -71,7 +71,12 @@ FAMILIES = (
     Family(
         ("jackfield_attention.softmax", "jackfield_attention.slots"), 3, {"backend": PagedTorchAttention}, ATTENTION
     ),
-    Family(("jackfield_platforms.reference",), 3, {}, ("check_rms_norm or add_rms_norm or silu_mul or check_rotary",)),
+    Family(
+        ("jackfield_platforms.reference",),
+        3,
+        {},
+        ("check_rms_norm or add_rms_norm or silu_mul or check_rotary or lora_add",),
+    ),
     Family(("jackfield_platforms.dequant_linear",), 3, {}, ("encoded",)),
     Family(
         tuple(
