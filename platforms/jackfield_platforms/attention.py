@@ -24,6 +24,7 @@ from jackfield_platforms.kv_tokens import KVTokens, read_tokens, write_tokens
 from jackfield_platforms.ops import Ops
 from jackfield_platforms.refusal import Refused
 
+GRAPHS = ("any", "uniform", "none")
 Cache = Any  # whatever the backend allocated for one layer
 Plan = TypeVar("Plan")
 
@@ -116,6 +117,12 @@ class AttentionBackend(ABC, Generic[Plan]):
     kinds: ClassVar[tuple[type, ...]] = (Paged, Windowed)  # of KVSpec that it knows: any other is refused for it
     exports: ClassVar[bool] = False  # whether tokens can be read from its caches and written into them
     graphs: ClassVar[Literal["any", "uniform", "none"]] = "none"  # buckets at which `run` may be inside a capture
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.graphs not in GRAPHS:
+            allowed = ", ".join(map(repr, GRAPHS))
+            raise TypeError(f"{cls.__name__}.graphs must be one of {allowed}; got {cls.graphs!r}")
 
     def __init__(self, need: AttentionNeed, block_size: int, *, device: torch.device, ops: Ops) -> None:
         self.need, self.block_size, self.device, self.ops = need, block_size, device, ops

@@ -144,6 +144,19 @@ def norm_of_the_sum_alone(partial, residual, weight, eps, comm):
     return normed, residual
 
 
+def norm_of_this_rank_alone(partial, residual, weight, eps, comm):
+    return reference.reduce_add_rms_norm(partial, residual, weight, eps, SingleRank())
+
+
+def rms_norm_in_place(x, weight, eps):
+    return x.copy_(reference.rms_norm(x, weight, eps))
+
+
+def silu_in_place(gate_up):
+    gate, up = gate_up.chunk(2, dim=-1)
+    return gate.copy_(F.silu(gate) * up)
+
+
 def silu_of_the_wrong_half(gate_up):
     gate, up = gate_up.chunk(2, dim=-1)
     return gate * F.silu(up)

@@ -172,6 +172,12 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     ),
     "rms_norm without eps": (op("rms_norm", parts.rms_norm_without_eps), {"check_rms_norm"}),
     "the old residual": (op("reduce_add_rms_norm", parts.norm_of_the_sum_alone), {"check_reduce_add_rms_norm"}),
+    "ranks are not summed": (
+        op("reduce_add_rms_norm", parts.norm_of_this_rank_alone),
+        {"check_partial_sums_are_reduced"},
+    ),
+    "rms_norm in place": (op("rms_norm", parts.rms_norm_in_place), {"check_rms_norm"}),
+    "silu in place": (op("silu_mul", parts.silu_in_place), {"check_silu_mul"}),
     "silu of the wrong half": (op("silu_mul", parts.silu_of_the_wrong_half), {"check_silu_mul"}),
     "rotary in halves alone": (op("rotary", parts.rotary_in_halves_alone), {"check_rotary"}),
     "rotary in place": (op("rotary", parts.rotary_in_place), {"check_rotary"}),

@@ -111,8 +111,8 @@ class Programs:
         if isinstance(pieces, str):
             raise Refused(
                 f"Attention backend {', '.join(sorted(set(layers.values())))} may be in no capture at "
-                f"{bucket.describe()}, and this platform's graph runner cannot capture around it: {pieces}. Choose "
-                "another backend, or a bucket plan without that size."
+                f"{bucket.describe()} (its `graphs` says so), and this platform's graph runner cannot capture around "
+                f"it: {pieces}. Choose another backend, or a bucket plan without that size."
             )
         return SplitProgram(ProgramKey("forward", bucket), pieces, self._bridges, frozenset(layers))
 

@@ -91,3 +91,8 @@ def test_run_compiles_whole_and_once_for_a_bucket(scene, need, mode, changes):
         made.check(compiled(made.q, made.k, made.v, made.layer, plan))
     assert counters["stats"]["unique_graphs"] == 1
     assert not counters["graph_break"]
+
+
+def test_a_backend_with_an_unknown_kind_of_graphs_is_refused_where_it_is_written() -> None:
+    with pytest.raises(TypeError, match=r"Odd\.graphs must be one of 'any', 'uniform', 'none'; got 'full'"):
+        type("Odd", (FlatBlockAttention,), {"graphs": "full"})

@@ -97,6 +97,21 @@ def test_rows_of_very_different_lengths_are_launched_apart():
     assert max(lengths[1:]) == 16
 
 
+@pytest.mark.parametrize(("num_drafts", "lengths"), [(0, {1}), (3, {1, 4})])
+def test_decode_rows_are_planned_with_all_their_drafts_and_with_none(num_drafts, lengths):
+    rule = PhaseRule(phase="decode", rows=PowersOfTwo())
+    buckets = list(rule.buckets(msgspec.structs.replace(LIMITS, num_drafts=num_drafts)))
+    assert {bucket.query_len for bucket in buckets} == lengths
+    assert all(bucket.num_tokens == bucket.num_rows * bucket.query_len for bucket in buckets)
+
+
+def test_the_smallest_number_of_padded_rows_takes_any_length():
+    rule = PhaseRule(phase="prefill", rows=PowersOfTwo(low=4), query=PowersOfTwo(low=64))
+    sizes = {(bucket.num_rows, bucket.query_len) for bucket in rule.buckets(LIMITS)}
+    assert {length for rows, length in sizes if rows == 4} == {64, 128}, "also where a step has fewer tokens"
+    assert all(rows * length <= LIMITS.max_tokens for rows, length in sizes if rows > 4)
+
+
 def test_buckets_come_largest_first():
     costs = [b.num_tokens + b.num_rows * b.max_blocks for b in StaticBuckets.of_rules(SPLIT, LIMITS).buckets()]
     assert costs == sorted(costs, reverse=True)

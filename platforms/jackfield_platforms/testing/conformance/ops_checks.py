@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jackfield_platforms import reference
-from jackfield_platforms.communicator import Communicator
+from jackfield_platforms.communicator import Communicator, SingleRank
 from jackfield_platforms.linear import torch_dtype
 from jackfield_platforms.ops import Impl, OpSpec
 from jackfield_platforms.testing.conformance import oracle
@@ -98,8 +98,10 @@ def check_rms_norm(rms_norm: OpCase, seed: int) -> None:
         x, weight = case.draw((rows, width), seed, scale), case.draw((width,), seed + 1)
         x[-1] = 0 if rows > 1 else x[-1]
         wanted = oracle.rms_norm(x.double(), weight.double(), _EPS)
-        got = case.impl.fn(case.put(x), weight.to(_device(case)), _EPS)
+        given = case.put(x)
+        got = case.impl.fn(given, weight.to(_device(case)), _EPS)
         case.compare(got, wanted, case.allowed(wanted), f"rms_norm of [{rows}, {width}] * {scale:g}")
+        expect(torch.equal(given.cpu(), x), "rms_norm changed its input x in place")
 
 
 @torch.inference_mode()
@@ -127,14 +129,35 @@ def _reduced(case: OpCase, tensors: tuple[Tensor, Tensor, Tensor], comm: Communi
     )
 
 
+class _TwoAlike(SingleRank):
+    """Two ranks, as this one sees them, whose partial sums are equal."""
+
+    size = 2
+
+    def all_reduce(self, x: Tensor) -> Tensor:
+        return x * 2
+
+
+@torch.inference_mode()
+def check_partial_sums_are_reduced(reduce_add_rms_norm: OpCase, seed: int) -> None:
+    """What another rank holds is part of the sum: `comm.all_reduce` is asked for it."""
+    case, (rows, width) = reduce_add_rms_norm, (17, 128)
+    partial, residual, weight = (case.draw(shape, seed) for shape in ((rows, width), (rows, width), (width,)))
+    total = 2 * partial.double() + residual.double()
+    _, new = _reduced(case, (partial, residual, weight), _TwoAlike())
+    case.compare(new, total, case.allowed(total), "the residual of reduce_add_rms_norm over two ranks")
+
+
 @torch.inference_mode()
 def check_silu_mul(silu_mul: OpCase, seed: int) -> None:
     """Gates from far below zero, where silu vanishes, to far above, where it is the identity."""
     for rows, width in _SIZES:
         x = silu_mul.draw((rows, width), seed, 6.0)
         wanted = oracle.silu_mul(x.double())
-        got = silu_mul.impl.fn(silu_mul.put(x))
+        given = silu_mul.put(x)
+        got = silu_mul.impl.fn(given)
         silu_mul.compare(got, wanted, silu_mul.allowed(wanted, float(x.abs().max())), f"silu_mul of [{rows}, {width}]")
+        expect(torch.equal(given.cpu(), x), "silu_mul changed its input gate_up in place")
 
 
 @torch.inference_mode()
