@@ -29,6 +29,7 @@ _DEVIATIONS = 5.0  # of a normal variable: 3e-7 beyond
 _LOGPROB_ERROR = 1e-4  # of float32 logits around 100
 _FLAT: dict[str, Any] = {"temperature": 100.0, "top_p": 0.99}  # more tokens than the short way to top-p looks at
 _NEAR = 3e-5  # a uniform number this near the border of two tokens may fall either way in float32
+_ATTEMPTS = 20
 
 
 def check_frequencies_follow_the_temperature(subject: Subject, seed: int) -> None:
@@ -67,7 +68,7 @@ def check_ids_follow_from_the_uniform_numbers(subject: Subject, seed: int) -> No
     )
     for kind in kinds:
         params = SamplingParams(**{"temperature": 0.9, "seed": 0, **kind})
-        logits = _logits(seed)
+        logits = _clear_logits(seed, params)
         masses = _masses(logits, params)
         bounds = masses.cumsum(0)
         for may_wait in (True, False):
@@ -161,6 +162,17 @@ def _logits(seed: int) -> Tensor:
     logits = torch.randn(_VOCAB, generator=generator) * 0.5 - 13.0
     logits[torch.randperm(_VOCAB, generator=generator)[:_LIKELY]] = torch.randn(_LIKELY, generator=generator) * 1.5
     return logits + 100.0
+
+
+def _clear_logits(seed: int, params: SamplingParams) -> Tensor:
+    """The first `_logits` of a seed's row where top-p's border is clear in float32: no sum of masses lies on p."""
+    for attempt in range(_ATTEMPTS):
+        logits = _logits(seed + 1000 * attempt)
+        scaled = logits.double() / params.temperature
+        likely = scaled.sort(descending=True).values[: params.top_k or None].softmax(0)
+        if params.top_p == 1 or float((likely.cumsum(0) - params.top_p).abs().min()) > _NEAR:
+            return logits
+    raise AssertionError(f"all of {_ATTEMPTS} distributions have a border at {params.top_p}")
 
 
 def _masses(logits: Tensor, params: SamplingParams) -> Tensor:
