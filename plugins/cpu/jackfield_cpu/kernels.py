@@ -1,0 +1,94 @@
+"""The plugin's own kernels: a shared library with a C interface, built with the package (`native/`, `hatch_build.py`).
+
+One library holds the kernels of every instruction set of its architecture. Which one serves is chosen once a process:
+by JACKFIELD_CPU_KERNELS (a name, or `none`), otherwise by what the processor says of itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import POINTER, Structure, c_char_p, c_int, c_int32, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import Tensor
+
+LIBRARY = Path(__file__).with_name("libjackfield_cpu.so")
+SWITCH = "JACKFIELD_CPU_KERNELS"
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1}  # `Dtype` of native/weight.h
+
+
+class Weight(Structure):
+    """`Weight` of native/weight.h."""
+
+    _fields_ = (
+        ("format", c_int64),
+        ("out", c_int64),
+        ("in_size", c_int64),
+        ("panels", c_int64),
+        ("depth", c_int64),
+        ("panel_bytes", c_int64),
+        ("group", c_int64),
+        ("data", c_void_p),
+        ("scale", c_void_p),
+        ("offset", c_void_p),
+        ("bias", c_void_p),
+    )
+
+
+class Rows(Structure):
+    """`Rows` of native/weight.h: a matrix of activations."""
+
+    _fields_ = (("data", c_void_p), ("stride", c_int64), ("dtype", c_int32))
+
+    @classmethod
+    def of(cls, x: Tensor) -> Rows:
+        """A view of `[rows, width]`, whose last dimension must be dense."""
+        return cls(x.data_ptr(), x.stride(0), _DTYPES[x.dtype])
+
+
+class Kernels(msgspec.Struct, frozen=True):
+    """The library, ready to be called, and the name of the instruction set that it was told to use."""
+
+    name: str
+    library: ctypes.CDLL
+
+
+@cache
+def kernels() -> Kernels | str:
+    """The kernels of this process, or why there are none. ValueError when JACKFIELD_CPU_KERNELS names no kernels."""
+    wanted = os.environ.get(SWITCH, "")
+    if wanted == "none":
+        return f"{SWITCH}=none"
+    if not LIBRARY.exists():
+        return "the package was built without a C++ compiler; install one and reinstall jackfield-cpu"
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+    except OSError as error:
+        return f"{LIBRARY.name} cannot be loaded: {error}"
+    library.jackfield_choose.restype = c_char_p
+    name = library.jackfield_choose(wanted.encode() if wanted else None)
+    if name is None and wanted:
+        raise ValueError(f"{SWITCH} must name kernels that were built, or be 'none'; got {wanted!r}")
+    if name is None:
+        return "there are no kernels for this processor's instructions"
+    _declare(library)
+    library.jackfield_set_threads(torch.get_num_threads())
+    return Kernels(name.decode(), library)
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    weight, rows = POINTER(Weight), POINTER(Rows)
+    for name, arguments in {
+        "set_threads": (c_int,),
+        "linear": (weight, rows, c_int64, rows, c_int32),
+        "pack": (weight, c_void_p, c_void_p),
+        "gather": (weight, c_void_p, c_int64, rows),
+    }.items():
+        function = getattr(library, f"jackfield_{name}")
+        function.argtypes, function.restype = arguments, None
+
+

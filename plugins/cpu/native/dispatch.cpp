@@ -1,0 +1,59 @@
+// The exported functions: one of the instruction sets' kernels, chosen once.
+#include "kernels.h"
+
+#include <cstring>
+
+#if defined(__x86_64__)
+#define LEVELS(each) each(avx512_bf16) each(avx512) each(avx2)
+#else
+#define LEVELS(each) each(generic)
+#endif
+
+#define DECLARE(level) extern const LinearKernels linear_kernels_##level;
+LEVELS(DECLARE)
+
+namespace {
+
+struct Level {
+    const char* name;
+    const LinearKernels* linear;
+};
+#define ENTRY(level) {#level, &linear_kernels_##level},
+const Level levels[] = {LEVELS(ENTRY)};
+const Level* chosen = nullptr;
+
+bool runs_here(const char* name) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    if (!strcmp(name, "avx512_bf16")) return avx512 && __builtin_cpu_supports("avx512bf16");
+    if (!strcmp(name, "avx512")) return avx512;
+    if (!strcmp(name, "avx2")) return avx2;
+#endif
+    return !strcmp(name, "generic");
+}
+
+}  // namespace
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+// Chooses kernels by name; with null, the widest that this processor says it has. Returns the name, or null where there
+// is no such name. Asked for by name, kernels are taken even where the processor does not announce their instructions.
+EXPORT const char* jackfield_choose(const char* name) {
+    for (const Level& level : levels)
+        if (name ? !strcmp(name, level.name) : runs_here(level.name)) {
+            chosen = &level;
+            return level.name;
+        }
+    return nullptr;
+}
+
+EXPORT void jackfield_linear(const Weight* weight, const Rows* x, int64_t rows, const Rows* out, int32_t finish) {
+    chosen->linear->linear(weight, x, rows, out, finish);
+}
+EXPORT void jackfield_pack(const Weight* weight, const void* from, void* to) { chosen->linear->pack(weight, from, to); }
+EXPORT void jackfield_gather(const Weight* weight, const int64_t* ids, int64_t count, const Rows* out) {
+    chosen->linear->gather(weight, ids, count, out);
+}

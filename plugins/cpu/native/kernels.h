@@ -1,0 +1,20 @@
+// What each instruction set compiles for itself, and what `dispatch.cpp` chooses from.
+#pragma once
+
+
+#include <cstdint>
+
+#include "weight.h"
+
+struct LinearKernels {
+    void (*linear)(const Weight*, const Rows* x, int64_t rows, const Rows* out, int32_t finish);
+    void (*pack)(const Weight*, const void* from, void* to);
+    void (*gather)(const Weight*, const int64_t* ids, int64_t count, const Rows* out);
+};
+
+#define JOIN_(name, level) name##_##level
+#define JOIN(name, level) JOIN_(name, level)
+#if defined(LEVEL)
+#define TABLE(name) JOIN(name, LEVEL)
+extern const LinearKernels TABLE(linear_kernels);
+#endif

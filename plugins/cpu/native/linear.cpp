@@ -1,0 +1,90 @@
+// Packing weights, multiplying by them, reading rows out of them.
+#include "kernels.h"
+#include "linear.h"
+
+namespace {
+
+void multiply_on_a_thread(void* context, int thread, int threads) {
+    Product& product = *(Product*)context;
+    pack_rows(product, thread, threads);
+    pool_barrier(threads);
+    multiply(product);
+}
+
+void linear(const Weight* weight, const Rows* x, int64_t rows, const Rows* out, int32_t finish) {
+    Product product{weight, *x, *out, rows, finish, (float*)pool_shared(0, packed_bytes(rows, weight->depth)), 0};
+    pool_run(multiply_on_a_thread, &product);
+}
+
+struct Packing {
+    const Weight* weight;
+    const uint8_t* from;  // [out][in], of INT4 [out][in / 2] bytes
+    uint8_t* to;
+};
+
+void pack_on_a_thread(void* context, int thread, int threads) {
+    const Packing& job = *(const Packing*)context;
+    const Weight& weight = *job.weight;
+    const int64_t whole = weight.in / 2;
+    const int size = weight.format == FLOAT32 ? 4 : weight.format == BFLOAT16 ? 2 : 1;
+    const int64_t row_bytes = weight.format == INT4 ? (weight.in + 1) / 2 : weight.in * size;
+    for (int64_t panel = thread; panel < weight.panels; panel += threads) {
+        uint8_t* to = job.to + panel * weight.panel_bytes;
+        memset(to, 0, weight.panel_bytes);
+        for (int lane = 0; lane < LANES; lane++) {
+            const int64_t row = panel * LANES + lane;
+            if (row >= weight.out) break;
+            const uint8_t* from = job.from + row * row_bytes;
+            switch (weight.format) {
+                case FLOAT32:
+                    for (int64_t k = 0; k < weight.in; k++) memcpy(to + k * 64 + lane * 4, from + k * 4, 4);
+                    break;
+                case BFLOAT16:
+                    for (int64_t pair = 0; pair < whole; pair++) memcpy(to + pair * 64 + lane * 4, from + pair * 4, 4);
+                    if (weight.in & 1) memcpy(to + whole * 64 + lane * 4, from + whole * 4, 2);
+                    break;
+                case INT8:
+                    for (int64_t k = 0; k < weight.in; k++) to[k * 16 + lane] = from[k];
+                    break;
+                case INT4:
+                    for (int64_t pair = 0; pair < (weight.in + 1) / 2; pair++) to[pair * 16 + lane] = from[pair];
+                    break;
+            }
+        }
+    }
+}
+
+void pack(const Weight* weight, const void* from, void* to) {
+    Packing job{weight, (const uint8_t*)from, (uint8_t*)to};
+    pool_run(pack_on_a_thread, &job);
+}
+
+// Rows `ids` of the weight, as an embedding reads them.
+void gather(const Weight* weight, const int64_t* ids, int64_t count, const Rows* out) {
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t panel = ids[i] / LANES, lane = ids[i] % LANES;
+        const uint8_t* data = weight->data + panel * weight->panel_bytes;
+        for (int64_t k = 0; k < weight->in; k++) {
+            float x = 0;
+            switch (weight->format) {
+                case FLOAT32: memcpy(&x, data + k * 64 + lane * 4, 4); break;
+                case BFLOAT16: x = float_of(((const uint16_t*)data)[k / 2 * 32 + lane * 2 + k % 2]); break;
+                case INT8: x = float((int8_t)data[k * 16 + lane]) * weight->scale[panel * LANES + lane]; break;
+                case INT4: {
+                    const int64_t groups = (weight->depth + weight->group - 1) / weight->group;
+                    const int64_t at = (panel * groups + k / weight->group) * LANES + lane;
+                    const uint8_t byte = data[k / 2 * 16 + lane];
+                    x = float(k % 2 ? byte >> 4 : byte & 15) * weight->scale[at] + weight->offset[at];
+                }
+            }
+            if (out->dtype == IN_BFLOAT16)
+                ((uint16_t*)out->data)[i * out->stride + k] = bf16_of(x);
+            else
+                ((float*)out->data)[i * out->stride + k] = x;
+        }
+    }
+}
+
+}  // namespace
+
+const LinearKernels TABLE(linear_kernels) = {linear, pack, gather};

@@ -1,0 +1,427 @@
+// Products with packed weights: a few rows stream the weights once, many rows go through blocks that stay in the cache.
+#pragma once
+
+#include "pool.h"
+#include "vec.h"
+#include "weight.h"
+
+#if defined(__AVX512F__)
+constexpr int ROWS = 12, PANELS = 2;  // sums of a tile: 24 of 32 registers
+#else
+constexpr int ROWS = 6, PANELS = 1;
+#endif
+constexpr int STREAMED_ROWS = 4;    // up to here one panel at a time, with several sums for each of its lanes
+constexpr int DEPTH_BLOCK = 256;    // inputs of a widened block: 32 KiB for two panels
+constexpr int ROW_BLOCK = 40;       // tiles whose activations stay in the second cache beside it
+constexpr int64_t JOB_BYTES = 1 << 16;
+
+// Readers of one pair of inputs for 16 outputs.
+struct Float32Pairs {
+    static constexpr int BYTES = 128;
+    static constexpr bool GROUPED = false;
+    INLINE void read(const uint8_t* at, V, V, V& even, V& odd) {
+        even = load((const float*)at), odd = load((const float*)at + LANES);
+    }
+};
+struct Bfloat16Pairs {
+    static constexpr int BYTES = 64;
+    static constexpr bool GROUPED = false;
+    INLINE void read(const uint8_t* at, V, V, V& even, V& odd) {
+        W pair = load_words(at);
+        even = even_bf16(pair), odd = odd_bf16(pair);
+    }
+};
+struct Int8Pairs {
+    static constexpr int BYTES = 32;
+    static constexpr bool GROUPED = false;
+    INLINE void read(const uint8_t* at, V, V, V& even, V& odd) {
+        even = load_int8((const int8_t*)at), odd = load_int8((const int8_t*)at + LANES);
+    }
+};
+struct Int4Pairs {
+    static constexpr int BYTES = 16;
+    static constexpr bool GROUPED = true;
+    INLINE void read(const uint8_t* at, V scale, V offset, V& even, V& odd) {
+        load_nibbles(at, even, odd);
+        even = fma(even, scale, offset), odd = fma(odd, scale, offset);
+    }
+};
+
+// One product. The caller fills it; `packed` holds the activations as tiles want them, `next` hands out jobs.
+struct Product {
+    const Weight* weight;
+    Rows x, out;
+    int64_t rows;
+    int32_t finish;
+    float* packed;
+    int64_t next;
+};
+
+INLINE int64_t tiles_of(int64_t rows) { return (rows + ROWS - 1) / ROWS; }
+INLINE int64_t tile_start(int64_t rows, int64_t tile) {  // tiles differ by one row at most
+    int64_t tiles = tiles_of(rows), base = rows / tiles, extra = rows % tiles;
+    return tile * base + (tile < extra ? tile : extra);
+}
+INLINE unsigned long packed_bytes(int64_t rows, int64_t depth) { return (unsigned long)(rows * depth * 4 + 64); }
+
+#if defined(__AVX512BF16__)
+constexpr bool DOTS_BFLOAT16 = true;
+#else
+constexpr bool DOTS_BFLOAT16 = false;
+#endif
+// Whether activations are packed as pairs of bfloat16 for the instruction that multiplies them.
+INLINE bool in_pairs(const Weight& weight, const Rows& x) {
+    return DOTS_BFLOAT16 && weight.format == BFLOAT16 && x.dtype == IN_BFLOAT16;
+}
+
+INLINE float number(const Rows& x, int64_t row, int64_t column) {
+    return x.dtype == IN_BFLOAT16 ? float_of(((const uint16_t*)x.data)[row * x.stride + column])
+                                  : ((const float*)x.data)[row * x.stride + column];
+}
+
+// This thread's share of `x`, tile by tile: `[depth][rows of the tile]` float32, or `[depth / 2][rows]` pairs.
+static void pack_tile(Product& product, int64_t tile) {
+    const Weight& weight = *product.weight;
+    const int64_t first = tile_start(product.rows, tile), height = tile_start(product.rows, tile + 1) - first;
+    if (in_pairs(weight, product.x)) {
+        uint32_t* to = (uint32_t*)product.packed + first * (weight.depth / 2);
+        for (int64_t row = 0; row < height; row++) {
+            const uint16_t* from = (const uint16_t*)product.x.data + (first + row) * product.x.stride;
+            int64_t pair = 0;
+            for (; 2 * pair + 1 < weight.in; pair++) memcpy(&to[pair * height + row], from + 2 * pair, 4);
+            if (weight.in & 1) to[pair++ * height + row] = from[weight.in - 1];
+            for (; pair < weight.depth / 2; pair++) to[pair * height + row] = 0;
+        }
+        return;
+    }
+    float* to = product.packed + first * weight.depth;
+    if (product.x.dtype == IN_BFLOAT16) {
+        for (int64_t row = 0; row < height; row++) {
+            const uint16_t* from = (const uint16_t*)product.x.data + (first + row) * product.x.stride;
+            for (int64_t k = 0; k < weight.in; k++) to[k * height + row] = float_of(from[k]);
+        }
+    } else {
+        for (int64_t row = 0; row < height; row++) {
+            const float* from = (const float*)product.x.data + (first + row) * product.x.stride;
+            for (int64_t k = 0; k < weight.in; k++) to[k * height + row] = from[k];
+        }
+    }
+    for (int64_t k = weight.in; k < weight.depth; k++)
+        for (int64_t row = 0; row < height; row++) to[k * height + row] = 0;
+}
+
+static void pack_rows(Product& product, int thread, int threads) {
+    for (int64_t tile = thread; tile < tiles_of(product.rows); tile += threads) pack_tile(product, tile);
+}
+
+INLINE void put(const Rows& out, int64_t row, int64_t column, const V& v, int64_t count) {
+    if (out.dtype == IN_BFLOAT16) {
+        uint16_t* to = (uint16_t*)out.data + row * out.stride + column;
+        if (count == LANES) return store_bf16(to, v);
+        uint16_t lanes[LANES];
+        store_bf16(lanes, v);
+        memcpy(to, lanes, count * 2);
+        return;
+    }
+    float* to = (float*)out.data + row * out.stride + column;
+    if (count == LANES) return store(to, v);
+    float lanes[LANES];
+    store(lanes, v);
+    memcpy(to, lanes, count * 4);
+}
+
+INLINE V silu(V x) { return x / (all(1.0f) + exp(zero() - x)); }
+
+// Scale and bias of 16 outputs.
+INLINE V scaled(const Weight& weight, int64_t panel, V v) {
+    if (weight.format == INT8) v = v * load(weight.scale + panel * LANES);
+    return weight.bias ? v + load(weight.bias + panel * LANES) : v;
+}
+
+// Panels that a tile computes together: neighbours, or one of each half where the halves are multiplied.
+struct Pair {
+    int64_t first, second;
+    int64_t operator[](int p) const { return p ? second : first; }
+};
+
+// Writes what `sums` `[rows][P][16]` hold of the outputs of `panels`.
+template <int P>
+static void finish(const Product& product, Pair panels, int64_t first, int64_t rows, const float* sums) {
+    const Weight& weight = *product.weight;
+    const int64_t column = panels.first * LANES;
+    const int64_t width = product.finish == SILU_MUL ? weight.out / 2 : weight.out;
+    for (int64_t row = 0; row < rows; row++) {
+        const float* at = sums + row * P * LANES;
+        V v = scaled(weight, panels.first, load(at));
+        if (P == 2) {
+            V second = scaled(weight, panels.second, load(at + (P - 1) * LANES));
+            if (product.finish == SILU_MUL) {
+                v = silu(v) * second;
+            } else {
+                const int64_t left = width - panels.second * LANES;
+                put(product.out, first + row, panels.second * LANES, second, left < LANES ? left : LANES);
+            }
+        }
+        put(product.out, first + row, column, v, width - column < LANES ? width - column : LANES);
+    }
+}
+
+struct Segment {  // the inputs that share scales
+    int64_t first, last;
+    V scale, offset;
+};
+template <class Source>
+INLINE Segment segment(const Weight& weight, int64_t panel, int64_t k, int64_t end) {
+    if (!Source::GROUPED) return {k, end, V{}, V{}};
+    const int64_t groups = (weight.depth + weight.group - 1) / weight.group, group = k / weight.group;
+    const int64_t at = (panel * groups + group) * LANES, last = (group + 1) * weight.group;
+    return {k, last < end ? last : end, load(weight.scale + at), load(weight.offset + at)};
+}
+
+// R rows by one panel, with U sums a lane and row in turn, so that no sum waits for the one before. Into `out`, `[R][step]`.
+template <class Source, int R>
+static void stream(const Product& product, int64_t panel, float* out, int step) {
+    constexpr int U = R == 1 ? 4 : 2;
+    const Weight& weight = *product.weight;
+    const uint8_t* data = weight.data + panel * weight.panel_bytes;
+    V sums[U][R];
+    for (int u = 0; u < U; u++)
+        for (int r = 0; r < R; r++) sums[u][r] = zero();
+    if (DOTS_BFLOAT16 && Source::BYTES == 64 && in_pairs(weight, product.x)) {
+#if defined(__AVX512BF16__)
+        const uint32_t* a = (const uint32_t*)product.packed;
+        for (int64_t pair = 0; pair < weight.depth / 2; pair += U) {
+            __builtin_prefetch(data + pair * 64 + 2048);
+#pragma GCC unroll 4
+            for (int u = 0; u < U; u++) {
+                W w = load_words(data + (pair + u) * 64);
+#pragma GCC unroll 4
+                for (int r = 0; r < R; r++)
+                    sums[u][r].p[0] = (FloatPart)_mm512_dpbf16_ps(
+                        (__m512)sums[u][r].p[0], (__m512bh)w.p[0], (__m512bh)_mm512_set1_epi32(int(a[(pair + u) * R + r])));
+            }
+        }
+#endif
+    } else {
+        const float* a = product.packed;
+        for (int64_t k = 0; k < weight.depth;) {
+            Segment part = segment<Source>(weight, panel, k, weight.depth);
+            for (; k < part.last; k += 2 * U) {
+                const uint8_t* at = data + k / 2 * Source::BYTES;
+                __builtin_prefetch(at + 2048);
+                if (Source::BYTES * U > 64) __builtin_prefetch(at + 2048 + 64);
+                if (Source::BYTES * U > 128) __builtin_prefetch(at + 2048 + 128), __builtin_prefetch(at + 2048 + 192);
+#pragma GCC unroll 4
+                for (int u = 0; u < U; u++) {
+                    V even, odd;
+                    Source::read(at + u * Source::BYTES, part.scale, part.offset, even, odd);
+#pragma GCC unroll 4
+                    for (int r = 0; r < R; r++) {
+                        sums[u][r] = fma(even, all(a[(k + 2 * u) * R + r]), sums[u][r]);
+                        sums[u][r] = fma(odd, all(a[(k + 2 * u + 1) * R + r]), sums[u][r]);
+                    }
+                }
+            }
+        }
+    }
+    for (int r = 0; r < R; r++) {
+        V total = sums[0][r];
+        for (int u = 1; u < U; u++) total = total + sums[u][r];
+        store(out + r * step * LANES, total);
+    }
+}
+
+// A tile: R rows by P panels, read as they are stored. Into `out`, `[R][P]`.
+template <class Source, int R, int P>
+static void direct(const Product& product, Pair panels, int64_t first, float* out) {
+    const Weight& weight = *product.weight;
+    const uint8_t* data[2] = {weight.data + panels[0] * weight.panel_bytes, weight.data + panels[P - 1] * weight.panel_bytes};
+    V sums[P][R];
+    for (int p = 0; p < P; p++)
+        for (int r = 0; r < R; r++) sums[p][r] = zero();
+    if (DOTS_BFLOAT16 && Source::BYTES == 64 && in_pairs(weight, product.x)) {
+#if defined(__AVX512BF16__)
+        const uint32_t* a = (const uint32_t*)product.packed + first * (weight.depth / 2);
+        for (int64_t pair = 0; pair < weight.depth / 2; pair++) {
+            W w[P];
+#pragma GCC unroll 2
+            for (int p = 0; p < P; p++) {
+                w[p] = load_words(data[p] + pair * 64);
+                __builtin_prefetch(data[p] + pair * 64 + 1024);
+            }
+#pragma GCC unroll 12
+            for (int r = 0; r < R; r++) {
+                __m512bh x = (__m512bh)_mm512_set1_epi32(int(a[pair * R + r]));
+#pragma GCC unroll 2
+                for (int p = 0; p < P; p++)
+                    sums[p][r].p[0] = (FloatPart)_mm512_dpbf16_ps((__m512)sums[p][r].p[0], (__m512bh)w[p].p[0], x);
+            }
+        }
+#endif
+    } else {
+        const float* a = product.packed + first * weight.depth;
+        for (int64_t k = 0; k < weight.depth;) {
+            Segment part[P];
+#pragma GCC unroll 2
+            for (int p = 0; p < P; p++) part[p] = segment<Source>(weight, panels[p], k, weight.depth);
+            for (; k < part[0].last; k += 2) {
+                V even[P], odd[P];
+#pragma GCC unroll 2
+                for (int p = 0; p < P; p++) {
+                    const uint8_t* at = data[p] + k / 2 * Source::BYTES;
+                    __builtin_prefetch(at + 1024);
+                    Source::read(at, part[p].scale, part[p].offset, even[p], odd[p]);
+                }
+#pragma GCC unroll 12
+                for (int r = 0; r < R; r++) {
+                    V x = all(a[k * R + r]);
+#pragma GCC unroll 2
+                    for (int p = 0; p < P; p++) sums[p][r] = fma(even[p], x, sums[p][r]);
+                }
+#pragma GCC unroll 12
+                for (int r = 0; r < R; r++) {
+                    V x = all(a[(k + 1) * R + r]);
+#pragma GCC unroll 2
+                    for (int p = 0; p < P; p++) sums[p][r] = fma(odd[p], x, sums[p][r]);
+                }
+            }
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int p = 0; p < P; p++) store(out + (r * P + p) * LANES, sums[p][r]);
+}
+
+// A tile over widened panels `[k][P][16]`; sums come from and go to `sums`, `[R][P]`.
+template <int R, int P>
+static void widened_tile(const float* a, const float* wide, int64_t depth, float* sums) {
+    V acc[P][R];
+    for (int r = 0; r < R; r++)
+        for (int p = 0; p < P; p++) acc[p][r] = load(sums + (r * P + p) * LANES);
+    for (int64_t k = 0; k < depth; k++) {
+        V w[P];
+#pragma GCC unroll 2
+        for (int p = 0; p < P; p++) w[p] = load(wide + (k * P + p) * LANES);
+#pragma GCC unroll 12
+        for (int r = 0; r < R; r++) {
+            V x = all(a[k * R + r]);
+#pragma GCC unroll 2
+            for (int p = 0; p < P; p++) acc[p][r] = fma(w[p], x, acc[p][r]);
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int p = 0; p < P; p++) store(sums + (r * P + p) * LANES, acc[p][r]);
+}
+
+template <class Source, int P>
+static void widen(const Weight& weight, Pair panels, int64_t first, int64_t last, float* wide) {
+    for (int p = 0; p < P; p++) {
+        const uint8_t* data = weight.data + panels[p] * weight.panel_bytes;
+        for (int64_t k = first; k < last;) {
+            Segment part = segment<Source>(weight, panels[p], k, last);
+            for (; k < part.last; k += 2) {
+                V even, odd;
+                Source::read(data + k / 2 * Source::BYTES, part.scale, part.offset, even, odd);
+                store(wide + ((k - first) * P + p) * LANES, even);
+                store(wide + ((k + 1 - first) * P + p) * LANES, odd);
+            }
+        }
+    }
+}
+
+template <template <int> class Body, int R, class... Args>
+INLINE void by_height(int64_t height, Args... args) {  // calls Body<height>
+    if constexpr (R > 0) {
+        if (height == R) return Body<R>::run(args...);
+        by_height<Body, R - 1>(height, args...);
+    }
+}
+template <class Source>
+struct Streams {
+    template <int R>
+    struct Body {
+        INLINE void run(const Product* product, int64_t panel, float* out, int step) { stream<Source, R>(*product, panel, out, step); }
+    };
+};
+template <class Source, int P>
+struct Directs {
+    template <int R>
+    struct Body {
+        INLINE void run(const Product* product, Pair panels, int64_t first, float* out) { direct<Source, R, P>(*product, panels, first, out); }
+    };
+};
+template <int P>
+struct Wides {
+    template <int R>
+    struct Body {
+        INLINE void run(const float* a, const float* wide, int64_t depth, float* sums) { widened_tile<R, P>(a, wide, depth, sums); }
+    };
+};
+
+// All rows by P panels.
+template <class Source, int P>
+static void by_panels(const Product& product, Pair panels) {
+    const Weight& weight = *product.weight;
+    float* sums = (float*)pool_scratch(1, ROW_BLOCK * ROWS * P * LANES * 4);
+    if (product.rows <= STREAMED_ROWS) {
+        for (int p = 0; p < P; p++)
+            by_height<Streams<Source>::template Body, STREAMED_ROWS>(product.rows, &product, panels[p], sums + p * LANES, P);
+        return finish<P>(product, panels, 0, product.rows, sums);
+    }
+    const int64_t tiles = tiles_of(product.rows);
+    if (tiles == 1 || (Source::BYTES == 64 && in_pairs(weight, product.x))) {
+        for (int64_t tile = 0; tile < tiles; tile++) {
+            const int64_t first = tile_start(product.rows, tile), height = tile_start(product.rows, tile + 1) - first;
+            by_height<Directs<Source, P>::template Body, ROWS>(height, &product, panels, first, sums);
+            finish<P>(product, panels, first, height, sums);
+        }
+        return;
+    }
+    float* wide = (float*)pool_scratch(0, DEPTH_BLOCK * P * LANES * 4);
+    for (int64_t block = 0; block < tiles; block += ROW_BLOCK) {
+        const int64_t end = block + ROW_BLOCK < tiles ? block + ROW_BLOCK : tiles;
+        const int64_t block_row = tile_start(product.rows, block), rows = tile_start(product.rows, end) - block_row;
+        memset(sums, 0, rows * P * LANES * 4);
+        for (int64_t k = 0; k < weight.depth; k += DEPTH_BLOCK) {
+            const int64_t last = k + DEPTH_BLOCK < weight.depth ? k + DEPTH_BLOCK : weight.depth;
+            widen<Source, P>(weight, panels, k, last, wide);
+            for (int64_t tile = block; tile < end; tile++) {
+                const int64_t first = tile_start(product.rows, tile), height = tile_start(product.rows, tile + 1) - first;
+                by_height<Wides<P>::template Body, ROWS>(
+                    height, (const float*)product.packed + first * weight.depth + k * height, (const float*)wide, last - k,
+                    sums + (first - block_row) * P * LANES);
+            }
+        }
+        finish<P>(product, panels, block_row, rows, sums);
+    }
+}
+
+template <class Source>
+static void multiply_as(Product& product) {
+    const Weight& weight = *product.weight;
+    const bool halves = product.finish == SILU_MUL;
+    const int64_t count = halves ? weight.panels / 2 : weight.panels;
+    int64_t step = JOB_BYTES / weight.panel_bytes / 2 * 2;
+    if (step < 2 || product.rows > ROWS) step = 2;
+    if (halves) step /= 2;
+    for (;;) {
+        int64_t panel = __atomic_fetch_add(&product.next, step, __ATOMIC_RELAXED);
+        if (panel >= count) return;
+        const int64_t end = panel + step < count ? panel + step : count;
+        if (halves) {
+            for (; panel < end; panel++) by_panels<Source, 2>(product, {panel, panel + count});
+        } else if (PANELS == 2 && product.rows > STREAMED_ROWS) {
+            for (; panel + 2 <= end; panel += 2) by_panels<Source, 2>(product, {panel, panel + 1});
+        }
+        for (; panel < end; panel++) by_panels<Source, 1>(product, {panel, panel});
+    }
+}
+
+// This thread's share of the product; all threads have packed their rows. SILU_MUL: halves are whole panels.
+static void multiply(Product& product) {
+    switch (product.weight->format) {
+        case FLOAT32: return multiply_as<Float32Pairs>(product);
+        case BFLOAT16: return multiply_as<Bfloat16Pairs>(product);
+        case INT8: return multiply_as<Int8Pairs>(product);
+        case INT4: return multiply_as<Int4Pairs>(product);
+    }
+}

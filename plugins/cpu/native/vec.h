@@ -1,0 +1,200 @@
+// Sixteen float lanes as one value, on any instruction set that GCC and Clang know: one 512-bit register, two of 256 bits,
+// four of 128. Kernels are written once over `V`; what differs between sets is in this file alone.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512BF16__) || defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+constexpr int LANES = 16;
+
+#if defined(__AVX512F__)
+constexpr int WIDTH = 64;  // bytes of a register
+#elif defined(__AVX2__)
+constexpr int WIDTH = 32;
+#else
+constexpr int WIDTH = 16;
+#endif
+constexpr int PARTS = 64 / WIDTH;
+
+typedef float FloatPart __attribute__((vector_size(WIDTH)));
+typedef int32_t IntPart __attribute__((vector_size(WIDTH)));
+typedef uint32_t WordPart __attribute__((vector_size(WIDTH)));
+
+struct V {  // float
+    FloatPart p[PARTS];
+};
+struct W {  // 32-bit words: integers, or pairs of 16-bit floats
+    WordPart p[PARTS];
+};
+
+INLINE V all(float x) {
+    V v;
+    for (int i = 0; i < PARTS; i++) v.p[i] = x - (FloatPart){};
+    return v;
+}
+INLINE V zero() { return V{}; }
+INLINE V load(const float* from) {
+    V v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+INLINE void store(float* to, V v) { memcpy(to, &v, sizeof v); }
+INLINE W load_words(const void* from) {
+    W w;
+    memcpy(&w, from, sizeof w);
+    return w;
+}
+INLINE V operator+(V a, V b) {
+    for (int i = 0; i < PARTS; i++) a.p[i] += b.p[i];
+    return a;
+}
+INLINE V operator-(V a, V b) {
+    for (int i = 0; i < PARTS; i++) a.p[i] -= b.p[i];
+    return a;
+}
+INLINE V operator*(V a, V b) {
+    for (int i = 0; i < PARTS; i++) a.p[i] *= b.p[i];
+    return a;
+}
+INLINE V operator/(V a, V b) {
+    for (int i = 0; i < PARTS; i++) a.p[i] /= b.p[i];
+    return a;
+}
+INLINE V fma(V a, V b, V sum) {  // contracted to one instruction by -ffp-contract=fast
+    for (int i = 0; i < PARTS; i++) sum.p[i] += a.p[i] * b.p[i];
+    return sum;
+}
+INLINE V max(V a, V b) {
+    for (int i = 0; i < PARTS; i++) a.p[i] = a.p[i] > b.p[i] ? a.p[i] : b.p[i];
+    return a;
+}
+INLINE V min(V a, V b) {
+    for (int i = 0; i < PARTS; i++) a.p[i] = a.p[i] < b.p[i] ? a.p[i] : b.p[i];
+    return a;
+}
+INLINE V as_float(W w) {
+    V v;
+    memcpy(&v, &w, sizeof v);
+    return v;
+}
+INLINE W as_words(V v) {
+    W w;
+    memcpy(&w, &v, sizeof w);
+    return w;
+}
+INLINE float sum(V v) {
+    float lanes[LANES], total = 0;
+    store(lanes, v);
+    for (int i = 0; i < LANES; i++) total += lanes[i];
+    return total;
+}
+INLINE float highest(V v) {
+    float lanes[LANES];
+    store(lanes, v);
+    float most = lanes[0];
+    for (int i = 1; i < LANES; i++) most = lanes[i] > most ? lanes[i] : most;
+    return most;
+}
+
+// Pairs of bfloat16: the low half is the even number of the pair, the high half the odd one.
+INLINE V even_bf16(W pair) {
+    for (int i = 0; i < PARTS; i++) pair.p[i] <<= 16;
+    return as_float(pair);
+}
+INLINE V odd_bf16(W pair) {
+    for (int i = 0; i < PARTS; i++) pair.p[i] &= 0xffff0000u;
+    return as_float(pair);
+}
+
+INLINE uint16_t bf16_of(float x) {  // to the nearest, ties to even; NaN stays NaN
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return uint16_t(bits >> 16 | 0x40);
+    return uint16_t((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+INLINE float float_of(uint16_t bf16) {
+    uint32_t bits = uint32_t(bf16) << 16;
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+INLINE void store_bf16(uint16_t* to, V v) {
+    W w = as_words(v);
+    uint32_t lanes[LANES];
+    for (int i = 0; i < PARTS; i++) {
+        WordPart bits = w.p[i];
+        WordPart nan = (WordPart)((bits & 0x7fffffffu) > (WordPart){} + 0x7f800000u);
+        WordPart rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+        w.p[i] = (nan & ((bits >> 16) | 0x40u)) | (~nan & rounded);
+    }
+#if defined(__AVX512F__)
+    _mm256_storeu_si256((__m256i*)to, _mm512_cvtepi32_epi16((__m512i)w.p[0]));
+    (void)lanes;
+#else
+    memcpy(lanes, &w, sizeof lanes);
+    for (int i = 0; i < LANES; i++) to[i] = uint16_t(lanes[i]);
+#endif
+}
+INLINE V load_bf16(const uint16_t* from) {
+#if defined(__AVX512F__)
+    W w;
+    w.p[0] = (WordPart)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from)), 16);
+    return as_float(w);
+#else
+    uint32_t lanes[LANES];
+    for (int i = 0; i < LANES; i++) lanes[i] = uint32_t(from[i]) << 16;
+    V v;
+    memcpy(&v, lanes, sizeof v);
+    return v;
+#endif
+}
+INLINE V load_int8(const int8_t* from) {
+#if defined(__AVX512F__)
+    V v;
+    v.p[0] = (FloatPart)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from)));
+    return v;
+#else
+    float lanes[LANES];
+    for (int i = 0; i < LANES; i++) lanes[i] = float(from[i]);
+    return load(lanes);
+#endif
+}
+INLINE void load_nibbles(const uint8_t* from, V& even, V& odd) {  // low halves, high halves: 0 to 15
+#if defined(__AVX512F__)
+    __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)from));
+    even.p[0] = (FloatPart)_mm512_cvtepi32_ps(_mm512_and_si512(bytes, _mm512_set1_epi32(15)));
+    odd.p[0] = (FloatPart)_mm512_cvtepi32_ps(_mm512_srli_epi32(bytes, 4));
+#else
+    float low[LANES], high[LANES];
+    for (int i = 0; i < LANES; i++) low[i] = float(from[i] & 15), high[i] = float(from[i] >> 4);
+    even = load(low), odd = load(high);
+#endif
+}
+
+// e^x for x <= 0 or small, relative error below 2e-7: 2^n by exponent bits, 2^f by a polynomial of degree 6.
+INLINE V exp(V x) {
+    const V log2e = all(1.44269504088896341f), high = all(0.693359375f), low = all(-2.12194440e-4f);
+    x = max(min(x, all(88.0f)), all(-87.3f));
+    V n = x * log2e;
+    W bits;
+    for (int i = 0; i < PARTS; i++) {
+        IntPart whole = __builtin_convertvector(n.p[i] + (n.p[i] > (FloatPart){} ? 0.5f - (FloatPart){} : -0.5f - (FloatPart){}), IntPart);
+        n.p[i] = __builtin_convertvector(whole, FloatPart);
+        bits.p[i] = (WordPart)((whole + 127) << 23);
+    }
+    V r = x - n * high - n * low;
+    V y = all(1.9875691500e-4f);
+    y = fma(y, r, all(1.3981999507e-3f));
+    y = fma(y, r, all(8.3334519073e-3f));
+    y = fma(y, r, all(4.1665795894e-2f));
+    y = fma(y, r, all(1.6666665459e-1f));
+    y = fma(y, r, all(5.0000001201e-1f));
+    y = fma(y, r * r, r + all(1.0f));
+    return y * as_float(bits);
+}
