@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import POINTER, Structure, c_char_p, c_int, c_int32, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_double, c_int, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 LIBRARY = Path(__file__).with_name("libjackfield_cpu.so")
 SWITCH = "JACKFIELD_CPU_KERNELS"
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1}  # `Dtype` of native/weight.h
+DTYPES = {torch.float32: 0, torch.bfloat16: 1}  # `Dtype` of native/weight.h
 
 
 class Weight(Structure):
@@ -47,7 +47,29 @@ class Rows(Structure):
     @classmethod
     def of(cls, x: Tensor) -> Rows:
         """A view of `[rows, width]`, whose last dimension must be dense."""
-        return cls(x.data_ptr(), x.stride(0), _DTYPES[x.dtype])
+        return cls(x.data_ptr(), x.stride(0), DTYPES[x.dtype])
+
+
+class Layer(Structure):
+    """`Layer` of native/layer.h."""
+
+    _fields_ = (
+        ("qkv", POINTER(Weight)),
+        ("out", POINTER(Weight)),
+        ("gate_up", POINTER(Weight)),
+        ("down", POINTER(Weight)),
+        ("input_norm", c_void_p),
+        ("post_norm", c_void_p),
+        ("q_norm", c_void_p),
+        ("k_norm", c_void_p),
+        ("hidden", c_int64),
+        ("inner", c_int64),
+        ("query_heads", c_int64),
+        ("kv_heads", c_int64),
+        ("head_dim", c_int64),
+        ("dtype", c_int64),
+        ("eps", c_double),
+    )
 
 
 class Kernels(msgspec.Struct, frozen=True):
@@ -81,12 +103,16 @@ def kernels() -> Kernels | str:
 
 
 def _declare(library: ctypes.CDLL) -> None:
-    weight, rows = POINTER(Weight), POINTER(Rows)
+    weight, rows, layer = POINTER(Weight), POINTER(Rows), POINTER(Layer)
     for name, arguments in {
         "set_threads": (c_int,),
         "linear": (weight, rows, c_int64, rows, c_int32),
         "pack": (weight, c_void_p, c_void_p),
         "gather": (weight, c_void_p, c_int64, rows),
+        "before": (layer, rows, rows, c_int64, rows, rows),
+        "after": (layer, rows, rows, rows, c_int64, rows, rows),
+        "norm": (rows, rows, c_int64, c_int64, c_void_p, c_double, rows, rows),
+        "silu_mul": (rows, c_int64, c_int64, rows),
     }.items():
         function = getattr(library, f"jackfield_{name}")
         function.argtypes, function.restype = arguments, None

@@ -10,12 +10,18 @@ import torch
 from jackfield_attention.flat_blocks import FlatBlockAttention
 from jackfield_attention.paged import PagedTorchAttention
 from jackfield_cpu.linear import OneDnnLinear, PanelLinear, onednn_refusals
+from jackfield_cpu.kernels import kernels
 from jackfield_cpu.memory import process_memory
+from jackfield_cpu.native_layer import fuse
+from jackfield_cpu.native_linear import NativeLinear
+from jackfield_cpu.native_ops import ops
 from jackfield_cpu.processor import this_processor
 from jackfield_cpu.wide_linear import WideLinear, shortage
 from jackfield_platforms.attention import AttentionBackend
 from jackfield_platforms.capabilities import Capabilities
+from jackfield_platforms.fusion import DecoderSpec, Fuse
 from jackfield_platforms.linear import LinearOp
+from jackfield_platforms.ops import OpTable
 from jackfield_platforms.platform import Memory, Platform
 
 
@@ -27,6 +33,7 @@ class CpuPlatform(Platform):
     def __init__(self) -> None:
         self.processor = this_processor()
         self.refusals = onednn_refusals(self.processor)
+        self.kernels = kernels()
 
     def capabilities(self) -> Capabilities:
         dtypes = ("bfloat16", "float32", "float16")
@@ -48,10 +55,18 @@ class CpuPlatform(Platform):
     def linear_ops(self, weight_bytes: int = 0) -> Sequence[LinearOp]:
         objection = self.refusals.get("float32") or shortage(weight_bytes, process_memory().free)
         return (
+            NativeLinear(self.kernels),
             OneDnnLinear(self.refusals),
             WideLinear(self.processor, objection),
             PanelLinear(self.processor),
         )
 
+    def ops(self) -> OpTable:
+        return ops(self.kernels)
+
+    def fuse(self, spec: DecoderSpec) -> Fuse | str:
+        return fuse(self.kernels, spec)
+
     def describe(self) -> str:
-        return f"{self.processor.describe()}, {torch.get_num_threads()} threads"
+        served = f"no kernels of our own ({self.kernels})" if isinstance(self.kernels, str) else f"{self.kernels.name} kernels"
+        return f"{self.processor.describe()}, {torch.get_num_threads()} threads, {served}"

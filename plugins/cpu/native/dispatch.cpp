@@ -9,7 +9,9 @@
 #define LEVELS(each) each(generic)
 #endif
 
-#define DECLARE(level) extern const LinearKernels linear_kernels_##level;
+#define DECLARE(level)                                  \
+    extern const LinearKernels linear_kernels_##level; \
+    extern const LayerKernels layer_kernels_##level;
 LEVELS(DECLARE)
 
 namespace {
@@ -17,8 +19,9 @@ namespace {
 struct Level {
     const char* name;
     const LinearKernels* linear;
+    const LayerKernels* layer;
 };
-#define ENTRY(level) {#level, &linear_kernels_##level},
+#define ENTRY(level) {#level, &linear_kernels_##level, &layer_kernels_##level},
 const Level levels[] = {LEVELS(ENTRY)};
 const Level* chosen = nullptr;
 
@@ -56,4 +59,19 @@ EXPORT void jackfield_linear(const Weight* weight, const Rows* x, int64_t rows, 
 EXPORT void jackfield_pack(const Weight* weight, const void* from, void* to) { chosen->linear->pack(weight, from, to); }
 EXPORT void jackfield_gather(const Weight* weight, const int64_t* ids, int64_t count, const Rows* out) {
     chosen->linear->gather(weight, ids, count, out);
+}
+EXPORT void jackfield_before(const Layer* layer, const Rows* partial, const Rows* residual, int64_t rows, const Rows* total,
+                             const Rows* qkv) {
+    chosen->layer->before(layer, partial, residual, rows, total, qkv);
+}
+EXPORT void jackfield_after(const Layer* layer, const Rows* attended, const Rows* projected, const Rows* residual, int64_t rows,
+                            const Rows* total, const Rows* partial) {
+    chosen->layer->after(layer, attended, projected, residual, rows, total, partial);
+}
+EXPORT void jackfield_norm(const Rows* x, const Rows* y, int64_t rows, int64_t width, const void* weight, double eps,
+                           const Rows* total, const Rows* to) {
+    chosen->layer->norm(x, y, rows, width, weight, eps, total, to);
+}
+EXPORT void jackfield_silu_mul(const Rows* x, int64_t rows, int64_t width, const Rows* to) {
+    chosen->layer->silu_mul(x, rows, width, to);
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "layer.h"
 #include "weight.h"
 
 struct LinearKernels {
@@ -12,9 +13,19 @@ struct LinearKernels {
     void (*gather)(const Weight*, const int64_t* ids, int64_t count, const Rows* out);
 };
 
+struct LayerKernels {
+    void (*before)(const Layer*, const Rows* partial, const Rows* residual, int64_t rows, const Rows* total, const Rows* qkv);
+    void (*after)(const Layer*, const Rows* attended, const Rows* projected, const Rows* residual, int64_t rows,
+                  const Rows* total, const Rows* partial);
+    void (*norm)(const Rows* x, const Rows* y, int64_t rows, int64_t width, const void* weight, double eps, const Rows* total,
+                 const Rows* to);
+    void (*silu_mul)(const Rows* x, int64_t rows, int64_t width, const Rows* to);
+};
+
 #define JOIN_(name, level) name##_##level
 #define JOIN(name, level) JOIN_(name, level)
 #if defined(LEVEL)
 #define TABLE(name) JOIN(name, LEVEL)
 extern const LinearKernels TABLE(linear_kernels);
+extern const LayerKernels TABLE(layer_kernels);
 #endif

@@ -1,6 +1,15 @@
 // Packing weights, multiplying by them, reading rows out of them.
-#include "kernels.h"
-#include "linear.h"
+#include "product.h"
+#include "tiles.h"
+
+void TABLE(multiply)(Product& product) {
+    switch (product.weight->format) {
+        case FLOAT32: return multiply_as<Float32Pairs>(product);
+        case BFLOAT16: return multiply_as<Bfloat16Pairs>(product);
+        case INT8: return multiply_as<Int8Pairs>(product);
+        case INT4: return multiply_as<Int4Pairs>(product);
+    }
+}
 
 namespace {
 
@@ -8,10 +17,11 @@ void multiply_on_a_thread(void* context, int thread, int threads) {
     Product& product = *(Product*)context;
     pack_rows(product, thread, threads);
     pool_barrier(threads);
-    multiply(product);
+    TABLE(multiply)(product);
 }
 
 void linear(const Weight* weight, const Rows* x, int64_t rows, const Rows* out, int32_t finish) {
+    Turn turn;
     Product product{weight, *x, *out, rows, finish, (float*)pool_shared(0, packed_bytes(rows, weight->depth)), 0};
     pool_run(multiply_on_a_thread, &product);
 }
@@ -55,6 +65,7 @@ void pack_on_a_thread(void* context, int thread, int threads) {
 }
 
 void pack(const Weight* weight, const void* from, void* to) {
+    Turn turn;
     Packing job{weight, (const uint8_t*)from, (uint8_t*)to};
     pool_run(pack_on_a_thread, &job);
 }

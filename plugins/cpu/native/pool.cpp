@@ -90,8 +90,10 @@ void forked() { pool = new Pool; }  // a child has none of the parent's threads;
 
 extern "C" {
 
+void pool_lock() { pool->one_at_a_time.lock(); }
+void pool_unlock() { pool->one_at_a_time.unlock(); }
+
 void pool_run(Work work, void* context) {
-    std::lock_guard<std::mutex> hold(pool->one_at_a_time);
     if (pool->threads == 1) return work(context, 0, 1);
     pool->work = work, pool->context = context;
     pool->running.store(pool->threads - 1, std::memory_order_relaxed);

@@ -1,15 +1,9 @@
 // Products with packed weights: a few rows stream the weights once, many rows go through blocks that stay in the cache.
 #pragma once
 
-#include "pool.h"
-#include "vec.h"
-#include "weight.h"
+#include "product.h"
+#include "rows.h"
 
-#if defined(__AVX512F__)
-constexpr int ROWS = 12, PANELS = 2;  // sums of a tile: 24 of 32 registers
-#else
-constexpr int ROWS = 6, PANELS = 1;
-#endif
 constexpr int STREAMED_ROWS = 4;    // up to here one panel at a time, with several sums for each of its lanes
 constexpr int DEPTH_BLOCK = 256;    // inputs of a widened block: 32 KiB for two panels
 constexpr int ROW_BLOCK = 40;       // tiles whose activations stay in the second cache beside it
@@ -47,91 +41,6 @@ struct Int4Pairs {
     }
 };
 
-// One product. The caller fills it; `packed` holds the activations as tiles want them, `next` hands out jobs.
-struct Product {
-    const Weight* weight;
-    Rows x, out;
-    int64_t rows;
-    int32_t finish;
-    float* packed;
-    int64_t next;
-};
-
-INLINE int64_t tiles_of(int64_t rows) { return (rows + ROWS - 1) / ROWS; }
-INLINE int64_t tile_start(int64_t rows, int64_t tile) {  // tiles differ by one row at most
-    int64_t tiles = tiles_of(rows), base = rows / tiles, extra = rows % tiles;
-    return tile * base + (tile < extra ? tile : extra);
-}
-INLINE unsigned long packed_bytes(int64_t rows, int64_t depth) { return (unsigned long)(rows * depth * 4 + 64); }
-
-#if defined(__AVX512BF16__)
-constexpr bool DOTS_BFLOAT16 = true;
-#else
-constexpr bool DOTS_BFLOAT16 = false;
-#endif
-// Whether activations are packed as pairs of bfloat16 for the instruction that multiplies them.
-INLINE bool in_pairs(const Weight& weight, const Rows& x) {
-    return DOTS_BFLOAT16 && weight.format == BFLOAT16 && x.dtype == IN_BFLOAT16;
-}
-
-INLINE float number(const Rows& x, int64_t row, int64_t column) {
-    return x.dtype == IN_BFLOAT16 ? float_of(((const uint16_t*)x.data)[row * x.stride + column])
-                                  : ((const float*)x.data)[row * x.stride + column];
-}
-
-// This thread's share of `x`, tile by tile: `[depth][rows of the tile]` float32, or `[depth / 2][rows]` pairs.
-static void pack_tile(Product& product, int64_t tile) {
-    const Weight& weight = *product.weight;
-    const int64_t first = tile_start(product.rows, tile), height = tile_start(product.rows, tile + 1) - first;
-    if (in_pairs(weight, product.x)) {
-        uint32_t* to = (uint32_t*)product.packed + first * (weight.depth / 2);
-        for (int64_t row = 0; row < height; row++) {
-            const uint16_t* from = (const uint16_t*)product.x.data + (first + row) * product.x.stride;
-            int64_t pair = 0;
-            for (; 2 * pair + 1 < weight.in; pair++) memcpy(&to[pair * height + row], from + 2 * pair, 4);
-            if (weight.in & 1) to[pair++ * height + row] = from[weight.in - 1];
-            for (; pair < weight.depth / 2; pair++) to[pair * height + row] = 0;
-        }
-        return;
-    }
-    float* to = product.packed + first * weight.depth;
-    if (product.x.dtype == IN_BFLOAT16) {
-        for (int64_t row = 0; row < height; row++) {
-            const uint16_t* from = (const uint16_t*)product.x.data + (first + row) * product.x.stride;
-            for (int64_t k = 0; k < weight.in; k++) to[k * height + row] = float_of(from[k]);
-        }
-    } else {
-        for (int64_t row = 0; row < height; row++) {
-            const float* from = (const float*)product.x.data + (first + row) * product.x.stride;
-            for (int64_t k = 0; k < weight.in; k++) to[k * height + row] = from[k];
-        }
-    }
-    for (int64_t k = weight.in; k < weight.depth; k++)
-        for (int64_t row = 0; row < height; row++) to[k * height + row] = 0;
-}
-
-static void pack_rows(Product& product, int thread, int threads) {
-    for (int64_t tile = thread; tile < tiles_of(product.rows); tile += threads) pack_tile(product, tile);
-}
-
-INLINE void put(const Rows& out, int64_t row, int64_t column, const V& v, int64_t count) {
-    if (out.dtype == IN_BFLOAT16) {
-        uint16_t* to = (uint16_t*)out.data + row * out.stride + column;
-        if (count == LANES) return store_bf16(to, v);
-        uint16_t lanes[LANES];
-        store_bf16(lanes, v);
-        memcpy(to, lanes, count * 2);
-        return;
-    }
-    float* to = (float*)out.data + row * out.stride + column;
-    if (count == LANES) return store(to, v);
-    float lanes[LANES];
-    store(lanes, v);
-    memcpy(to, lanes, count * 4);
-}
-
-INLINE V silu(V x) { return x / (all(1.0f) + exp(zero() - x)); }
-
 // Scale and bias of 16 outputs.
 INLINE V scaled(const Weight& weight, int64_t panel, V v) {
     if (weight.format == INT8) v = v * load(weight.scale + panel * LANES);
@@ -158,11 +67,11 @@ static void finish(const Product& product, Pair panels, int64_t first, int64_t r
             if (product.finish == SILU_MUL) {
                 v = silu(v) * second;
             } else {
-                const int64_t left = width - panels.second * LANES;
-                put(product.out, first + row, panels.second * LANES, second, left < LANES ? left : LANES);
+                const int64_t at = panels.second * LANES;
+                give(place(product.out, first + row, at), product.out.dtype, some(width - at), second);
             }
         }
-        put(product.out, first + row, column, v, width - column < LANES ? width - column : LANES);
+        give(place(product.out, first + row, column), product.out.dtype, some(width - column), v);
     }
 }
 
@@ -413,15 +322,5 @@ static void multiply_as(Product& product) {
             for (; panel + 2 <= end; panel += 2) by_panels<Source, 2>(product, {panel, panel + 1});
         }
         for (; panel < end; panel++) by_panels<Source, 1>(product, {panel, panel});
-    }
-}
-
-// This thread's share of the product; all threads have packed their rows. SILU_MUL: halves are whole panels.
-static void multiply(Product& product) {
-    switch (product.weight->format) {
-        case FLOAT32: return multiply_as<Float32Pairs>(product);
-        case BFLOAT16: return multiply_as<Bfloat16Pairs>(product);
-        case INT8: return multiply_as<Int8Pairs>(product);
-        case INT4: return multiply_as<Int4Pairs>(product);
     }
 }
