@@ -183,3 +183,11 @@ def test_the_core_s_command_lists_and_refuses_as_the_sdk_s_does(capsys):
     assert capsys.readouterr().out.splitlines()[0] == "sampler_checks.py"
     with pytest.raises(ConformanceError, match="--list shows their names"):
         command(["strict", "-k", "no_such_check"], standalone_mode=False)
+
+
+def test_attention_that_does_not_compile_is_told_with_its_line_and_what_to_do():
+    told = failures(found("check_attention_is_one_graph", backend=attention.LooksAtAValue), AGAIN)
+    assert "does not compile as one graph" in told
+    assert "faulty_attention.py:" in told
+    assert "compute them in `plan`, or keep them in tensors" in told
+    assert "Developer debug context" not in told

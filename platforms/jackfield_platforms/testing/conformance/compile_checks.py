@@ -76,8 +76,8 @@ def _broken(error: Exception) -> str:
     file, number, function, text = lines[-1] if lines else ("?", "?", "?", "")
     return (
         f"{str(error).strip().partition(chr(10))[0]}\nat {file}:{number}, in {function}: {text.strip()}\n"
-        "What is read on the host (`.item()`, `.tolist()`, `int()`, `if` on a tensor) and shapes that depend on contents"
-        " cannot be compiled: compute them in `plan`, or keep them in tensors (torch.where, masks)"
+        "What is read on the host (`.item()`, `.tolist()`, `int()`, `if` on a tensor) and shapes that depend on "
+        "contents cannot be compiled: compute them in `plan`, or keep them in tensors (torch.where, masks)"
     )
 
 
