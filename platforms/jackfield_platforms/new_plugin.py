@@ -51,7 +51,8 @@ def next_steps(name: str, folder: Path) -> str:
         f"Wrote {folder}:\n{files}\n"
         f"Next:\n"
         f"  pip install -e {folder}\n"
-        f"  python -m jackfield_platforms.testing.conformance {name}"
+        f"  python -m jackfield_platforms.testing.conformance {name}\n"
+        f"  python -m jackfield_platforms.documentation tutorial"
     )
 
 

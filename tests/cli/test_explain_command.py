@@ -47,9 +47,18 @@ def test_the_tables_hold_ops_attention_and_layers():
         assert words in said
 
 
+def test_weights_quantised_on_line_are_explained_by_their_encoding():
+    said = json.loads(explained("--dtype", "float32", "--quantization", "int8-g128", "--json").stdout)
+    table, *layers = said["linears"]
+    assert table["detail"].startswith("unquantized: 32-bit float, ")
+    assert {one["by"] for one in layers} == {"torch-dequant"}
+    assert all(one["detail"].startswith("int8-g128: 8-bit int in groups of 128, ") for one in layers)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--quantization", "int7"], "plain weights can be loaded as int8"),
         (["--model", "no-such-folder"], "Directory 'no-such-folder' does not exist"),
         (["--dtype", "int3"], "dtype must be auto or one of"),
         (["--platform", "cpuu"], "Did you mean 'cpu'?"),

@@ -34,6 +34,15 @@ def test_the_embedded_model_is_in_the_core_s_wheel(wheels):
     assert sum(zipfile.ZipFile(wheels["jackfield"]).getinfo(name).file_size for name in names) < 8 << 20
 
 
+def test_the_pages_are_in_the_sdk_s_wheel_and_are_shown_out_of_it(wheels, run, clean, tmp_path):
+    names = zipfile.ZipFile(wheels["jackfield_platforms"]).namelist()
+    shipped = {name for name in names if name.startswith("jackfield_platforms/docs/")}
+    assert shipped == {f"jackfield_platforms/docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    text = (ROOT / "docs" / "tutorial.md").read_text()
+    assert run(clean, "-m", "jackfield_platforms.documentation", "tutorial", cwd=tmp_path) == f"{text}\n"
+    assert run(clean.parent / "jackfield", "docs", "tutorial", cwd=tmp_path) == f"{text}\n"
+
+
 def test_the_command_runs_from_the_wheels(run, clean, tmp_path):
     where = run(clean, "-c", "import jackfield; print(jackfield.__file__)", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(clean.parents[1])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from typing import Any
 
 import click
 
-from jackfield_platforms.testing.conformance.run import DEFAULT_SEEDS, KitOptions
+from jackfield_platforms.testing.conformance.run import DEFAULT_SEEDS, TRACEBACKS, KitOptions
 
 _SAMPLER = "jackfield.conformance.sampler_checks"
 _PARITY = "jackfield.conformance.parity_checks"
@@ -20,15 +21,19 @@ _PARITY = "jackfield.conformance.parity_checks"
 @click.option("--json", "json_file", metavar="FILE", help="Write every result there.")
 @click.option("--junit", metavar="FILE", help="Write JUnit's XML there.")
 @click.option("-k", "match", metavar="EXPR", default="", help="Only checks whose names match, as pytest's -k.")
-def command(
-    platform: str, seeds: int, *, model_parity: bool, json_file: str | None, junit: str | None, match: str
-) -> None:
+@click.option("--list", "list_only", is_flag=True, help="Name the checks and count their cases, and run none.")
+@click.option(
+    "--tb", "traceback", type=click.Choice(TRACEBACKS), help="Also print pytest's tracebacks of failures, in this form."
+)
+def command(platform: str, *, model_parity: bool, json_file: str | None, list_only: bool, **options: Any) -> None:
     """Check an installed platform against the SDK's definitions. Needs pytest (jackfield-platforms[test])."""
-    from jackfield_platforms.testing.conformance.command import run_and_tell
+    from jackfield_platforms.testing.conformance.command import list_and_tell, run_and_tell
 
-    modules = (_file(_SAMPLER), *((_file(_PARITY),) if model_parity else ()))
-    options = KitOptions(seeds=seeds, match=match, junit=junit, modules=modules)
-    sys.exit(run_and_tell(platform, options, json_file))
+    given = KitOptions(modules=(_file(_SAMPLER), *((_file(_PARITY),) if model_parity else ())), **options)
+    if list_only:
+        sys.exit(list_and_tell(platform, given, json_file))
+    typed = "jackfield conformance" + (" --model-parity" if model_parity else "")
+    sys.exit(run_and_tell(platform, given, json_file, typed))
 
 
 def _file(module: str) -> str:

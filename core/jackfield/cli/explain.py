@@ -23,6 +23,7 @@ FOLDER = Help(
     "A folder with a checkpoint, of which only the configuration is read; without one the embedded model.",
     kind=click.Path(exists=True, file_okay=False),
 )
+_CHOOSING = ("platform", "dtype", "quantization")  # beside the model, what decides who serves
 _DETAIL_WIDTH = 30  # characters, at least
 _NUMBERED = re.compile(r"(?<=\.)\d+(?=\.)")  # the layer's number in "model.layers.12.mlp"
 
@@ -30,7 +31,7 @@ _NUMBERED = re.compile(r"(?<=\.)\d+(?=\.)")  # the layer's number in "model.laye
 @click.command(
     "explain",
     params=[
-        *options_of(EngineOptions, {"model": FOLDER, "platform": HELPS["platform"], "dtype": HELPS["dtype"]}),
+        *options_of(EngineOptions, {"model": FOLDER, **{name: HELPS[name] for name in _CHOOSING}}),
         JSON,
     ],
 )

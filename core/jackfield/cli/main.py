@@ -21,6 +21,7 @@ COMMANDS = {
     "explain": "Tell which implementation serves each op, attention layer and linear layer of a model, and why.",
     "buckets": "Compare ladders of bucket sizes over the steps of a recorded run.",
     "conformance": "Check that a platform does what the SDK asks of it.",
+    "docs": "Print a page of the documentation, such as the tutorial for who writes a plugin.",
     "new-plugin": "Write the skeleton of a plugin for a device.",
     "bench": "Measure the engine.",
 }

@@ -127,8 +127,9 @@ def _attention(need: AttentionNeed, layers: tuple[int, ...], backends: Sequence[
 
 
 def _linear(layer: Linear) -> Served:
-    spec = layer.spec
-    detail = f"{layer.method.name}, {spec.in_size} to {' + '.join(map(str, spec.out_sizes))}, {spec.dtype}"
+    spec, encoding = layer.spec, layer.method.encoding(layer.spec)
+    sizes = f"{spec.in_size} to {' + '.join(map(str, spec.out_sizes))}"
+    detail = f"{layer.method.name}: {encoding.describe()}, {sizes}, {spec.dtype}"
     return _served(spec.name, detail, layer.expected_choice)
 
 

@@ -12,7 +12,7 @@ from jackfield_platforms.attention import AttentionBackend
 from jackfield_platforms.capabilities import Capabilities
 from jackfield_platforms.graph import EagerRunner, GraphRunner, ProgramKey
 from jackfield_platforms.platform import Memory, Platform
-from jackfield_platforms.testing.torch_device import TorchDevice, install
+from jackfield_platforms.testing.torch_device import NamedReads, TorchDevice, install
 
 BYTES = 2 << 30
 
@@ -65,4 +65,5 @@ class GuardedRunner(EagerRunner):
 
     def run(self, key: ProgramKey, program: Callable[..., Any], buffers: tuple[Any, ...]) -> Any:
         self._device.guarded = True
-        return program(*buffers)
+        with NamedReads(self._device):
+            return program(*buffers)

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from jackfield_platforms.graph import GraphRunner, Pieces, ProgramKey
+from jackfield_platforms.testing.source_line import calling_line
 
 _HOST_READS = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 
@@ -72,11 +73,11 @@ class Recording(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         options = kwargs or {}
         if _reads_on_the_host(func, args):
-            raise RecordingError(f"{func} reads a tensor's values on the host, which no capture can hold")
+            raise RecordingError(_not_held(f"{func} reads a tensor's values on the host"))
         result = func(*args, **options)
         leaves = pytree.tree_leaves(result)
         if any(isinstance(leaf, (bool, int, float)) for leaf in leaves):
-            raise RecordingError(f"{func} gives a number to the host, which no capture can hold")
+            raise RecordingError(_not_held(f"{func} gives a number to the host"))
         given = {_storage(leaf) for leaf in pytree.tree_leaves((args, options)) if isinstance(leaf, Tensor)}
         made = [(i, leaf) for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and _storage(leaf) not in given]
         if made or func._schema.is_mutable:  # otherwise a view: it stays where it is
@@ -134,6 +135,14 @@ def _reads_on_the_host(func: Any, args: tuple[Any, ...]) -> bool:
     if func is torch.ops.aten.index.Tensor:  # of a computed size only where an index is a mask
         return any(isinstance(index, Tensor) and index.dtype == torch.bool for index in args[1])
     return any(tag in func.tags for tag in _HOST_READS)
+
+
+def _not_held(what: str) -> str:
+    line = calling_line()
+    return (
+        f"{what}, which no capture can hold{f' (at {line})' if line else ''}: `.item()`, `.tolist()`, an `if` on a "
+        "tensor, a mask as an index. Keep the value in a tensor (torch.where, index_select), or compute it in `plan`"
+    )
 
 
 def _storage(tensor: Tensor) -> int:

@@ -156,10 +156,28 @@ def _places(buffers: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _check_same(key: ProgramKey, captured: dict[str, Any], given: dict[str, Any]) -> None:
-    for path in captured.keys() | given.keys():
+    for path in sorted(captured.keys() | given.keys()):
         before, now = captured.get(path, "nothing"), given.get(path, "nothing")
         if before != now:
-            raise StrictError(f"{_name(key)} was captured over {path} = {before}; it was run over {now}")
+            raise StrictError(f"{_name(key)} {_changed(path, before, now)}")
+
+
+def _changed(path: str, before: Any, now: Any) -> str:
+    field = path.rpartition(".")[2]
+    if not isinstance(before, _Place) or not isinstance(now, _Place):
+        return (
+            f"was captured over {path} = {before}; it was run over {now}. A replay reads no Python value again: what "
+            f"changes from step to step belongs in a tensor"
+        )
+    if before == msgspec.structs.replace(now, address=before.address):
+        return (
+            f"was captured over {path}, a tensor that has been replaced by another of the same shape: a replay reads "
+            f"the old one, and would answer wrongly without an error. Somebody assigned `{field}` anew, as in "
+            f"`{field} = ...`; write into the tensor that is there: `{field}.copy_(...)`"
+        )
+    return (
+        f"was captured over {path} = {before}; it was run over {now}. Shapes and strides follow from the bucket alone"
+    )
 
 
 def _fill(outputs: Any, results: Any, key: ProgramKey) -> None:

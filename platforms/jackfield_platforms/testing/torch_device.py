@@ -16,10 +16,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 from jackfield_platforms.testing.device_memory import DeviceMemory
+from jackfield_platforms.testing.source_line import calling_line
 
 _ON_HOST, _ON_DEVICE = 1, 12  # DLPack's codes of the CPU and of an extension device
 _DEVICE_OFFSET = 8  # of the device's code in a DLTensor, after the data pointer
@@ -34,6 +36,8 @@ _VIEWS = (
     "set_.source_Storage_storage_offset",
     "set_.source_Tensor",
 )
+_READS = {getattr(Tensor, name) for name in ("item", "tolist", "cpu", "numpy", "__array__", "__bool__", "__int__")}
+_READS |= {Tensor.__float__, Tensor.__index__}
 _pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer_of.restype, _pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
 
@@ -64,13 +68,20 @@ class TorchDevice:
 
     def host_copy(self, what: str) -> None:
         """Count a copy to the host; HostCopyError while it is not meant."""
-        if self.guarded and not self._reading:
-            raise HostCopyError(
-                f"{what} reads device {self.name!r} on the host in the middle of a step, which waits for all that was "
-                "launched; keep the value on the device, read it through Platform.fetch, "
-                "or wait for all with Platform.synchronize"
-            )
+        self.forbid(what)
         self.to_host += 1
+
+    def forbid(self, what: str) -> None:
+        """HostCopyError while copies to the host are not meant. `what` reads a value."""
+        if not self.guarded or self._reading:
+            return
+        line = calling_line()
+        raise HostCopyError(
+            f"{what} reads device {self.name!r} on the host in the middle of a step, which waits for all that was "
+            f"launched{f' (at {line})' if line else ''}. In a program, such as attention's `run`, keep the value in a "
+            "tensor (torch.where, masks, index_select), or compute it on the host in `plan`; a result is read through "
+            "Platform.fetch, anything else after Platform.synchronize"
+        )
 
     def holds(self, value: Any) -> bool:
         """Whether it is a tensor of this device."""
@@ -161,15 +172,31 @@ class TorchDevice:
 
     def _copy(self, source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
         if target.device.type == "cpu":
-            self.host_copy("a copy")
+            self.host_copy("a copy (`.cpu()`, `.tolist()`, `copy_` into a host tensor)")
         elif source.device.type == "cpu":
             self.to_device += 1
         self.alias(target).copy_(self.alias(source))
         return target
 
     def _item(self, tensor: Tensor) -> Any:
-        self.host_copy("item()")
+        self.host_copy("a tensor's value (`.item()`, `int()`, `bool()`, an `if`)")
         return self.alias(tensor).item()
+
+
+class NamedReads(TorchFunctionMode):
+    """Within it, what reads a tensor on the host is refused by the name that Python calls it by.
+
+    Torch itself would tell a program that calls `numpy()` to call `cpu()` first, which it must not either.
+    """
+
+    def __init__(self, device: TorchDevice) -> None:
+        super().__init__()
+        self._device = device
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _READS and self._device.holds(args[0]):
+            self._device.forbid(f"Tensor.{func.__name__}()")
+        return func(*args, **(kwargs or {}))
 
 
 class _Module(_DummyBackendModule):  # torch.<name>

@@ -183,7 +183,7 @@ def test_each_linear_layer_is_told_without_a_weight(blueprint):
     assert layers["lm_head"].by == layers["model.layers.1.self_attn.o_proj"].by == "no-mlp"
     mlp = layers["model.layers.2.mlp.gate_up_proj"]
     assert (mlp.by, mlp.refusals) == ("torch", (Refusal("no-mlp", "does not like MLPs"),))
-    assert mlp.detail == "unquantized, 16 to 24 + 24, float32"
+    assert mlp.detail == "unquantized: 32-bit float, 16 to 24 + 24, float32"
 
 
 def test_what_is_expected_without_a_weight_is_chosen_with_it(blueprint):

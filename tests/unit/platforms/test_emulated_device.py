@@ -122,6 +122,23 @@ def test_once_a_program_has_run_only_fetch_may_read(platform, device, read):
     read(x)
 
 
+@pytest.mark.parametrize("name", ["item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__", "__array__"])
+def test_a_program_that_reads_on_the_host_is_told_what_read_where_and_what_to_do(platform, device, name):
+    def program(x):
+        return getattr(x, name)()  # here
+
+    runner, key = platform.graph_runner(), ProgramKey("forward", Bucket("decode", 1, 1))
+    line = r"test_emulated_device\.py:\d+, in program: return getattr\(x, name\)\(\)  # here"
+    with pytest.raises(HostCopyError, match=rf"Tensor\.{name}\(\) reads.*{line}.*`plan`.*Platform\.fetch"):
+        runner.run(key, program, (torch.ones(1, device=device),))
+
+
+def test_a_program_may_read_host_tensors_and_fetch(platform, device):
+    runner, key = platform.graph_runner(), ProgramKey("forward", Bucket("decode", 1, 1))
+    x = torch.ones(1, device=device)
+    assert runner.run(key, lambda x: platform.fetch(x)().item() + torch.ones(1).item(), (x,)) == 2
+
+
 def test_a_fetch_is_of_the_moment_it_was_asked_for(platform, device):
     x = torch.ones(2, device=device)
     wait = platform.fetch(x)

@@ -79,9 +79,10 @@ def test_the_module_writes_says_what_comes_next_and_loads_no_framework(tmp_path)
     command = [sys.executable, "-c", code, "falcon", "--into", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-2:] == [
+    assert done.stdout.splitlines()[-3:] == [
         f"  pip install -e {tmp_path / 'jackfield-falcon'}",
         "  python -m jackfield_platforms.testing.conformance falcon",
+        "  python -m jackfield_platforms.documentation tutorial",
     ]
 
 

@@ -77,6 +77,15 @@ def test_what_reads_values_on_the_host_is_refused(graphs, program):
     torch.ones(2).sum().item()  # and the recording is over
 
 
+def test_what_reads_values_is_told_with_its_line_and_what_to_do(graphs):
+    def program(x):
+        return x * int(x.sum())  # here
+
+    line = r"test_recording_graphs\.py:\d+, in program: return x \* int\(x\.sum\(\)\)  # here"
+    with pytest.raises(RecordingError, match=rf"{line}\).*compute it in `plan`"):
+        graphs.capture(KEY, program, (torch.ones(2),))
+
+
 def test_an_index_by_places_is_not_taken_for_a_mask(graphs):
     x, places = torch.arange(4.0), torch.tensor([2, 0])
     graphs.capture(KEY, lambda x: x[places], (x,))

@@ -62,6 +62,39 @@ def test_a_tensor_that_moved_is_refused_by_name(graphs, inputs):
         graphs.run(KEY, double, (inputs,))
 
 
+def test_a_tensor_assigned_anew_is_told_from_one_written_in_place(graphs, inputs):
+    inputs.x.copy_(torch.full((4,), 2.0))
+    graphs.run(KEY, double, (inputs,))
+    inputs.x = torch.full((4,), 2.0)
+    with pytest.raises(StrictError, match=r"buffer 0\.x, a tensor that has been replaced.*`x = \.\.\.`.*`x\.copy_"):
+        graphs.run(KEY, double, (inputs,))
+
+
+class OrdinaryPlan:
+    """As a vendor may write it: no dataclass, and it leads back to itself."""
+
+    def __init__(self) -> None:
+        self.lengths, self.this = torch.zeros(4), self
+
+
+class SlottedPlan:
+    __slots__ = ("lengths", "never_set")
+
+    def __init__(self) -> None:
+        self.lengths = torch.zeros(4)
+
+
+@pytest.mark.parametrize("kind", [OrdinaryPlan, SlottedPlan])
+def test_a_plan_of_any_class_is_looked_into(inputs, kind):
+    graphs, plan = StrictGraphRunner(), kind()
+    graphs.capture(KEY, lambda given, plan: double(given), (inputs, [plan]))
+    plan.lengths.add_(1)
+    graphs.run(KEY, lambda given, plan: double(given), (inputs, [plan]))
+    plan.lengths = torch.ones(4)
+    with pytest.raises(StrictError, match=r"buffer 1\[0\]\.lengths, .*`lengths\.copy_"):
+        graphs.run(KEY, lambda given, plan: double(given), (inputs, [plan]))
+
+
 def test_a_shape_that_changed_is_refused(graphs, inputs):
     inputs.x = inputs.x[:3]
     with pytest.raises(StrictError, match=r"buffer 0\.x.*shape=\(3,\)"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -62,11 +63,22 @@ def check_attention_is_one_graph_for_all_layouts(traceable: AttentionCase, seed:
             try:
                 out = compiled(*launch.inputs, plan)
             except torch._dynamo.exc.TorchDynamoException as error:
-                expect(False, f"{traceable.backend.name}.run does not compile as one graph: {error}")
+                expect(False, f"{traceable.backend.name}.run does not compile as one graph: {_broken(error)}")
             scene.check(launch, out)
         expect(
             compiler.num_graphs == 1, f"layout {number} of {bucket} was compiled anew ({compiler.num_graphs} graphs)"
         )
+
+
+def _broken(error: Exception) -> str:
+    """torch's reason, the innermost line that it names, and what to do: its own hints are about its limits."""
+    lines = re.findall(r'File "(.+)", line (\d+), in (\S+)(?:\n +(.+))?', str(error))
+    file, number, function, text = lines[-1] if lines else ("?", "?", "?", "")
+    return (
+        f"{str(error).strip().partition(chr(10))[0]}\nat {file}:{number}, in {function}: {text.strip()}\n"
+        "What is read on the host (`.item()`, `.tolist()`, `int()`, `if` on a tensor) and shapes that depend on "
+        "contents cannot be compiled: compute them in `plan`, or keep them in tensors (torch.where, masks)"
+    )
 
 
 def _bucket(scene: Scene) -> Bucket | None:

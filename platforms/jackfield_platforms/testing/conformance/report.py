@@ -1,4 +1,4 @@
-"""What a run found."""
+"""What a run found, and what there is to run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,39 @@ Outcome = Literal["passed", "failed", "not offered"]
 
 
 class CheckResult(msgspec.Struct, frozen=True):
-    """One check of one case. `not offered`: the platform has nothing that the check is about."""
+    """One check of one case. `not offered`: the platform has nothing that the check is about.
+
+    `message` holds a failure's whole traceback, `told` what was wanted and found or what was raised, `raised_at` the
+    line that raised it, a plugin's where there is one. Of what is not offered `told` says what it needs.
+    """
 
     check: str  # as pytest names it: module::check[cases]
     outcome: Outcome
     seconds: float = 0.0
     message: str = ""
+    told: str = ""
+    raised_at: str = ""
+    seed: int | None = None
+
+    @property
+    def function(self) -> str:
+        """The check's name, cases aside; the module's where its cases could not be made."""
+        return self.check.partition("[")[0].rpartition("::")[2]
+
+    @property
+    def case(self) -> str:
+        """The check's name with its case, as `-k` takes it."""
+        return self.check.partition("::")[2] or self.check
+
+
+class ListedCheck(msgspec.Struct, frozen=True):
+    """A check that could be run: over how many cases, and what it is about. Without cases, what it needs."""
+
+    module: str
+    check: str
+    num_cases: int
+    about: str
+    needs: str = ""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -41,8 +68,7 @@ class Report(msgspec.Struct, frozen=True):
 
     def failed_checks(self) -> set[str]:
         """Names of the check functions that failed, cases aside."""
-        failed = (result.check for result in self.results if result.outcome == "failed")
-        return {check.partition("[")[0].rpartition("::")[2] for check in failed}
+        return {result.function for result in self.results if result.outcome == "failed"}
 
     def to_json(self) -> bytes:
         """The report with its counts."""
