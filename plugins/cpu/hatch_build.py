@@ -2,9 +2,9 @@
 
     python hatch_build.py [FOLDER]
 
-Each instruction set gets its own object files, and `native/dispatch.cpp` chooses among them at run time, so that one wheel
-serves every processor of an architecture. Without a C++ compiler nothing is built and the plugin serves on plain torch:
-it says so at start-up. JACKFIELD_CPU_BUILD=require makes a missing compiler an error, =skip builds nothing.
+Each instruction set gets its own object files, and `native/dispatch.cpp` chooses among them at run time, so that one
+wheel serves every processor of an architecture. Without a C++ compiler nothing is built and the plugin serves on plain
+torch: it says so at start-up. JACKFIELD_CPU_BUILD=require makes a missing compiler an error, =skip builds nothing.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ LEVELS = {
     }
 }
 GENERIC: dict[str, tuple[str, ...]] = {"generic": ()}
-FLAGS = (
+FLAGS = (  # GCC 12 warns of uninitialized values in its own headers
     "-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno", "-pthread",
-    "-Wall", "-Wextra", "-Wno-psabi", "-Wno-uninitialized", "-Wno-maybe-uninitialized",  # GCC 12 warns of its own headers
+    "-Wall", "-Wextra", "-Wno-psabi", "-Wno-uninitialized", "-Wno-maybe-uninitialized",
 )  # fmt: skip
 
 

@@ -83,14 +83,17 @@ class Kernels(msgspec.Struct, frozen=True):
 def kernels() -> Kernels | str:
     """The kernels of this process, or why there are none. ValueError when JACKFIELD_CPU_KERNELS names no kernels."""
     wanted = os.environ.get(SWITCH, "")
-    if wanted == "none":
-        return f"{SWITCH}=none"
-    if not LIBRARY.exists():
+    return f"{SWITCH}=none" if wanted == "none" else load(LIBRARY, wanted, torch.get_num_threads())
+
+
+def load(path: Path, wanted: str, threads: int) -> Kernels | str:
+    """The kernels of a library, working on `threads` threads; `wanted` names an instruction set, empty: the widest."""
+    if not path.exists():
         return "the package was built without a C++ compiler; install one and reinstall jackfield-cpu"
     try:
-        library = ctypes.CDLL(str(LIBRARY))
+        library = ctypes.CDLL(str(path))
     except OSError as error:
-        return f"{LIBRARY.name} cannot be loaded: {error}"
+        return f"{path.name} cannot be loaded: {error}"
     library.jackfield_choose.restype = c_char_p
     name = library.jackfield_choose(wanted.encode() if wanted else None)
     if name is None and wanted:
@@ -98,7 +101,7 @@ def kernels() -> Kernels | str:
     if name is None:
         return "there are no kernels for this processor's instructions"
     _declare(library)
-    library.jackfield_set_threads(torch.get_num_threads())
+    library.jackfield_set_threads(threads)
     return Kernels(name.decode(), library)
 
 
@@ -116,5 +119,3 @@ def _declare(library: ctypes.CDLL) -> None:
     }.items():
         function = getattr(library, f"jackfield_{name}")
         function.argtypes, function.restype = arguments, None
-
-

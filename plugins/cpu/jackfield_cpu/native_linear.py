@@ -29,7 +29,7 @@ class Panels(msgspec.Struct, eq=False):
 class NativeLinear:
     """Weights are read once a product at few rows, and stay in the cache at many. Sums are float32, rounded once."""
 
-    name = "panels-native"
+    name = "native"
 
     def __init__(self, kernels: Kernels | str) -> None:
         self.kernels = kernels
@@ -120,7 +120,8 @@ def _lanes(values: Tensor, panels: int) -> Tensor:
     """`[out, groups]` to `[panels, groups, 16]`, zeros past the end."""
     padded = values.new_zeros(panels * LANES, values.shape[1])
     padded[: len(values)] = values
-    return padded.unflatten(0, (panels, LANES)).transpose(1, 2).contiguous()
+    lanes: Tensor = padded.unflatten(0, (panels, LANES)).transpose(1, 2)
+    return lanes.contiguous()
 
 
 def _address(x: Tensor | None) -> int | None:

@@ -9,8 +9,8 @@ import torch
 
 from jackfield_attention.flat_blocks import FlatBlockAttention
 from jackfield_attention.paged import PagedTorchAttention
-from jackfield_cpu.linear import OneDnnLinear, PanelLinear, onednn_refusals
 from jackfield_cpu.kernels import kernels
+from jackfield_cpu.linear import OneDnnLinear, PanelLinear, onednn_refusals
 from jackfield_cpu.memory import process_memory
 from jackfield_cpu.native_layer import fuse
 from jackfield_cpu.native_linear import NativeLinear
@@ -68,5 +68,9 @@ class CpuPlatform(Platform):
         return fuse(self.kernels, spec)
 
     def describe(self) -> str:
-        served = f"no kernels of our own ({self.kernels})" if isinstance(self.kernels, str) else f"{self.kernels.name} kernels"
+        served = (
+            f"no kernels of our own ({self.kernels})"
+            if isinstance(self.kernels, str)
+            else f"{self.kernels.name} kernels"
+        )
         return f"{self.processor.describe()}, {torch.get_num_threads()} threads, {served}"

@@ -99,7 +99,7 @@ def test_an_avx2_machine_takes(dtype: str, gathers: bool, taken: str) -> None:
 def test_the_platform_hands_over_its_parts() -> None:
     platform = CpuPlatform()
     assert platform.device() == torch.device("cpu")
-    assert [op.name for op in platform.linear_ops()] == ["onednn", "wide", "panels"]
+    assert [op.name for op in platform.linear_ops()] == ["native", "onednn", "wide", "panels"]
     assert not platform.capabilities().asynchronous
     memory = platform.memory(platform.device())
     assert 0 < memory.free <= memory.total

@@ -23,8 +23,8 @@ _SIZES = ((1, 64), (3, 30), (17, 128), (130, 96))  # rows, width (even: SwiGLU h
 _SCALES = (1.0, 1e-3, 200.0)  # squares of the last overflow float16
 _ADAPTED = ((1, 64, (24,), 1, 4), (17, 48, (32, 16, 16), 3, 8), (40, 30, (9, 9), 2, 5))
 _EPS = 1e-5
-# Elementwise, in eps of the dtype. In 16 bits each op rounds at most three times (half an eps each), and once more where
-# its own intermediate results have the dtype. In float32 they always have: a sum of squares, its root and the
+# Elementwise, in eps of the dtype. In 16 bits each op rounds at most three times (half an eps each), and once more
+# where its own intermediate results have the dtype. In float32 they always have: a sum of squares, its root and the
 # reciprocal add an eps and a half
 _EPS_OF_16_BITS, _EPS_OF_FLOAT32 = 2, 4
 

@@ -1,0 +1,123 @@
+"""The kernels' products against float64: every format, instruction set and number of rows, over random sizes."""
+
+from __future__ import annotations
+
+import native_levels
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jackfield_cpu.native_linear import NativeLinear
+from jackfield_platforms.dequant_linear import dequantise
+from jackfield_platforms.linear import Encoded, Encoding, LinearSpec, torch_dtype
+from jackfield_platforms.nibbles import pack_nibbles
+
+FORMATS = ("float32", "bfloat16", "int8", "int4", "int4 with zeros")
+FLOAT32_SUMS, BFLOAT16 = 3e-6, 2.0**-8
+levels = pytest.mark.parametrize("level", native_levels.levels())
+
+
+def encoded(
+    kind: str, out_size: int, in_size: int, dtype: str, generator: torch.Generator
+) -> tuple[Encoded, torch.Tensor]:
+    """A weight with a bias, and what it stands for in float64."""
+    bias = torch.randn(out_size, generator=generator).to(torch_dtype(dtype))
+    if kind in ("float32", "bfloat16"):
+        weight = torch.randn(out_size, in_size, generator=generator).to(torch_dtype(kind))
+        return Encoded(Encoding("float", weight.itemsize * 8), weight, bias.to(weight.dtype)), weight.double()
+    if kind == "int8":
+        data = torch.randint(-128, 128, (out_size, in_size), dtype=torch.int8, generator=generator)
+        scale = torch.rand(out_size, 1, generator=generator) / 64
+        whole = Encoded(Encoding("int", 8, scale="float32"), data, bias, scale, dtype=dtype)
+    else:
+        group, zeros = 32, "zeros" in kind
+        groups = -(-in_size // group)
+        data = pack_nibbles(torch.randint(0, 16, (out_size, in_size), generator=generator))
+        scale = torch.rand(out_size, groups, generator=generator) / 8
+        zero = torch.randint(0, 17, (out_size, groups), dtype=torch.int16, generator=generator) if zeros else None
+        encoding = Encoding("int", 4, group=group, scale="float32", zero=zeros)
+        whole = Encoded(encoding, data, bias, scale, zero, dtype=dtype)
+    return whole, dequantise(whole, slice(0, out_size)).double()
+
+
+@levels
+@pytest.mark.parametrize("kind", FORMATS)
+@settings(max_examples=15, deadline=None)
+@given(
+    out_size=st.integers(1, 150),
+    in_size=st.integers(1, 350).map(lambda half: 2 * half),
+    rows=st.one_of(st.integers(1, 30), st.integers(31, 600)),
+    dtype=st.sampled_from(["float32", "bfloat16"]),
+    threads=st.sampled_from([1, 2, 3]),
+    seed=st.integers(0, 2**31),
+)
+def test_every_element_is_the_product(level, kind, out_size, in_size, rows, dtype, threads, seed):
+    generator = torch.Generator().manual_seed(seed)
+    op = NativeLinear(native_levels.kernels_of(level, threads))
+    weight, exact_weight = encoded(kind, out_size, in_size, dtype, generator)
+    bias = weight.bias.double()
+    packed = op.pack(weight)
+    wide = torch.full((rows, in_size + 5), float("nan"), dtype=torch_dtype(dtype))
+    x = wide[:, 3 : in_size + 3].copy_(torch.randn(rows, in_size, generator=generator))  # rows of a wider matrix
+    got = op.apply(x, packed)
+    exact = x.double() @ exact_weight.t() + bias
+    magnitude = x.double().abs() @ exact_weight.abs().t() + bias.abs()
+    allowed = FLOAT32_SUMS * magnitude + (BFLOAT16 * exact.abs() if dtype == "bfloat16" else 0)
+    assert got.dtype == x.dtype
+    assert ((got.double() - exact).abs() <= allowed + 1e-30).all()
+
+
+@levels
+@pytest.mark.parametrize("kind", FORMATS)
+def test_rows_of_the_weight(level, kind):
+    generator = torch.Generator().manual_seed(1)
+    op = NativeLinear(native_levels.kernels_of(level, 2))
+    dtype = "bfloat16" if kind == "bfloat16" else "float32"
+    weight, exact = encoded(kind, 77, 70, dtype, generator)
+    ids = torch.tensor([0, 76, 15, 16, 40, 0])
+    got = op.rows(op.pack(weight), ids)
+    assert got.dtype == torch_dtype(dtype)
+    assert torch.allclose(got.double(), exact[ids], rtol=1e-6, atol=1e-6)
+    assert op.rows(op.pack(encoded(kind, 77, 70, dtype, generator)[0]), ids[:0]).shape == (0, 70)
+
+
+@levels
+@pytest.mark.parametrize("rows", [1, 5, 13, 490])
+def test_nothing_outside_of_the_answer_is_written_and_garbage_is_not_read(level, rows):
+    op = NativeLinear(native_levels.kernels_of(level, 2))
+    packed = op.pack(Encoded(Encoding("float", 16), torch.ones(35, 46, dtype=torch.bfloat16)))
+    for _ in range(3):  # buffers of the kernels hold what the call before left in them
+        poison = op.apply(torch.full((rows + 30, 46), float("nan"), dtype=torch.bfloat16), packed)
+        assert poison.isnan().all()
+        got = op.apply(torch.ones(rows, 46, dtype=torch.bfloat16), packed)
+        assert got.eq(46).all()
+
+
+def test_no_rows_are_no_work():
+    op = NativeLinear(native_levels.kernels_of(native_levels.levels()[0], 2))
+    packed = op.pack(Encoded(Encoding("float", 32), torch.ones(35, 46)))
+    assert op.apply(torch.ones(0, 46), packed).shape == (0, 35)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "dtype", "words"),
+    [
+        (Encoding("float", 16), "float16", "activations are bfloat16 or float32, not float16"),
+        (Encoding("float", 8, scale="float32"), "bfloat16", "not 8-bit float in rows"),
+        (Encoding("int", 8, scale="float32", zero=True), "bfloat16", "not 8-bit int in rows with zero points"),
+        (Encoding("int", 8, group=128, scale="float32"), "bfloat16", "not 8-bit int in groups of 128"),
+        (Encoding("int", 4, group=12, scale="float32"), "bfloat16", "not 4-bit int in groups of 12"),
+        (Encoding("int", 4, group=32, scale="float32", ordered=True), "bfloat16", "inputs reordered"),
+    ],
+)
+def test_what_is_refused_is_named(encoding, dtype, words):
+    op = NativeLinear(native_levels.kernels_of(native_levels.levels()[0], 1))
+    assert words in op.rejects(encoding, LinearSpec("layer", 96, (100,), dtype))
+
+
+def test_without_kernels_the_reason_is_told():
+    assert (
+        NativeLinear("no compiler").rejects(Encoding("float", 16), LinearSpec("layer", 8, (8,), "bfloat16"))
+        == "no compiler"
+    )
