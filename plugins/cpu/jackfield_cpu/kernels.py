@@ -112,8 +112,8 @@ def _declare(library: ctypes.CDLL) -> None:
         "linear": (weight, rows, c_int64, rows, c_int32),
         "pack": (weight, c_void_p, c_void_p),
         "gather": (weight, c_void_p, c_int64, rows),
-        "before": (layer, rows, rows, c_int64, rows, rows),
-        "after": (layer, rows, rows, rows, c_int64, rows, rows),
+        "before": (layer, *[c_void_p] * 2, c_int64, *[c_void_p] * 2),
+        "after": (layer, *[c_void_p] * 3, c_int64, *[c_void_p] * 2),
         "norm": (rows, rows, c_int64, c_int64, c_void_p, c_double, rows, rows),
         "silu_mul": (rows, c_int64, c_int64, rows),
     }.items():

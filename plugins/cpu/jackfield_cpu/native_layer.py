@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jackfield_cpu.kernels import DTYPES, Kernels, Layer, Rows
+from jackfield_cpu.kernels import DTYPES, Kernels, Layer
 from jackfield_cpu.native_linear import LANES, NativeLinear, Panels
 from jackfield_platforms.attention import Rope
 from jackfield_platforms.fusion import AttendFn, DecoderSpec, DecoderWeights, Fuse
@@ -38,8 +38,8 @@ class NativeLayer:
     def __init__(self, kernels: Kernels, spec: DecoderSpec, weights: DecoderWeights) -> None:
         self.before, self.after = kernels.library.jackfield_before, kernels.library.jackfield_after
         self.spec, self.weights, self.comm = spec, weights, weights.comm  # the latter two are pointed into
-        self.sizes = [heads * spec.head_dim for heads in (spec.query_heads, spec.kv_heads, spec.kv_heads)]
-        self.dtype = torch_dtype(spec.dtype)
+        self.parts = [spec.query_heads, spec.kv_heads, spec.kv_heads]
+        self.heads = sum(self.parts)
         self.layer = Layer(
             qkv=_pointer(weights.qkv.packed),
             out=_pointer(weights.out.packed),
@@ -54,33 +54,34 @@ class NativeLayer:
             query_heads=spec.query_heads,
             kv_heads=spec.kv_heads,
             head_dim=spec.head_dim,
-            dtype=DTYPES[self.dtype],
+            dtype=DTYPES[torch_dtype(spec.dtype)],
             eps=spec.eps,
         )
 
     def __call__(
         self, partial: Tensor | None, residual: Tensor, attend: AttendFn, rope: Rope | None
     ) -> tuple[Tensor, Tensor]:
-        spec, layer, count = self.spec, self.layer, len(residual)
-        qkv = residual.new_empty(count, sum(self.sizes))
+        residual, count = residual.contiguous(), len(residual)
+        qkv = residual.new_empty(count, self.heads, self.spec.head_dim)
         if partial is None:
-            if count:
-                self.before(layer, None, Rows.of(residual), count, Rows.of(residual), Rows.of(qkv))
+            total, added = residual, None
         else:
-            partial, total = self.comm.all_reduce(partial), torch.empty_like(residual)
-            if count:
-                self.before(layer, Rows.of(partial), Rows.of(residual), count, Rows.of(total), Rows.of(qkv))
-            residual = total
-        q, k, v = (part.unflatten(-1, (-1, spec.head_dim)) for part in qkv.split(self.sizes, dim=-1))
-        attended = attend(spec.layer, q, k, v, rope).flatten(-2)
-        total, out = torch.empty_like(residual), torch.empty_like(residual)
-        if not count:
-            return out, total
+            total, added = torch.empty_like(residual), self.comm.all_reduce(partial).contiguous()
+        address = None if added is None else added.data_ptr()
+        self.before(self.layer, address, residual.data_ptr(), count, total.data_ptr(), qkv.data_ptr())
+        q, k, v = qkv.split_with_sizes(self.parts, dim=1)
+        attended = attend(self.spec.layer, q, k, v, rope).contiguous()
+        return self._after(attended, total)
+
+    def _after(self, attended: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        total, out, count = torch.empty_like(residual), torch.empty_like(residual), len(residual)
         if self.comm.size == 1:
-            self.after(layer, Rows.of(attended), None, Rows.of(residual), count, Rows.of(total), Rows.of(out))
+            first, projected = attended.data_ptr(), None
         else:
-            projected = self.comm.all_reduce(self.weights.out.op.apply(attended, self.weights.out.packed))
-            self.after(layer, None, Rows.of(projected), Rows.of(residual), count, Rows.of(total), Rows.of(out))
+            linear = self.weights.out
+            reduced = self.comm.all_reduce(linear.op.apply(attended.flatten(1), linear.packed)).contiguous()
+            first, projected = None, reduced.data_ptr()
+        self.after(self.layer, first, projected, residual.data_ptr(), count, total.data_ptr(), out.data_ptr())
         return out, total
 
 

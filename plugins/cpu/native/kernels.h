@@ -14,9 +14,10 @@ struct LinearKernels {
 };
 
 struct LayerKernels {
-    void (*before)(const Layer*, const Rows* partial, const Rows* residual, int64_t rows, const Rows* total, const Rows* qkv);
-    void (*after)(const Layer*, const Rows* attended, const Rows* projected, const Rows* residual, int64_t rows,
-                  const Rows* total, const Rows* partial);
+    // matrices here are dense and in the layer's dtype
+    void (*before)(const Layer*, const void* partial, const void* residual, int64_t rows, void* total, void* qkv);
+    void (*after)(const Layer*, const void* attended, const void* projected, const void* residual, int64_t rows, void* total,
+                  void* partial);
     void (*norm)(const Rows* x, const Rows* y, int64_t rows, int64_t width, const void* weight, double eps, const Rows* total,
                  const Rows* to);
     void (*silu_mul)(const Rows* x, int64_t rows, int64_t width, const Rows* to);

@@ -19,87 +19,80 @@ float* packed_for(int64_t rows, const Weight* a, const Weight* b, const Weight* 
     return (float*)pool_shared(PACKED, packed_bytes(rows, depth));
 }
 
-// residual + partial -> sum, normed -> `product.x`, packed: the tiles of this thread.
-void add_norm_pack(Product& product, const Rows* partial, const Rows& residual, const Rows& total, const void* norm, float eps,
-                   int64_t width, int thread, int threads) {
-    for (int64_t tile = thread; tile < tiles_of(product.rows); tile += threads) {
-        for (int64_t row = tile_start(product.rows, tile); row < tile_start(product.rows, tile + 1); row++) {
-            if (partial) add_row(residual, *partial, row, width, total);
-            norm_row(partial ? total : residual, row, 0, width, norm, eps, product.x, row, 0);
-        }
-        pack_tile(product, tile);
+constexpr int64_t NORMS_A_JOB = 16;  // rows of hidden size, or heads
+int64_t jobs_of(int64_t count) { return (count + NORMS_A_JOB - 1) / NORMS_A_JOB; }
+
+// residual + partial -> total, normed -> `product.x`, packed.
+struct AddNormPack {
+    Product* product;
+    const Rows* partial;  // null: there is none, and `total` is not written
+    Rows residual, total;
+    const void* norm;
+    float eps;
+    int64_t width;
+};
+void add_norm_pack(void* context, int64_t tile) {
+    const AddNormPack& job = *(const AddNormPack*)context;
+    Product& product = *job.product;
+    for (int64_t row = tile_start(product.rows, tile); row < tile_start(product.rows, tile + 1); row++) {
+        if (job.partial) add_row(job.residual, *job.partial, row, job.width, job.total);
+        norm_row(job.partial ? job.total : job.residual, row, 0, job.width, job.norm, job.eps, product.x, row, 0);
     }
-    pool_barrier(threads);
+    pack_tile(product, tile);
 }
 
-struct Before {
+struct HeadNorms {
     const Layer* layer;
-    const Rows* partial;  // null: there is none
-    Rows residual, total;
-    Product qkv;
+    Rows qkv;
+    int64_t rows;
 };
-
-void before_on_a_thread(void* context, int thread, int threads) {
-    Before& job = *(Before*)context;
+void norm_heads(void* context, int64_t number) {
+    const HeadNorms& job = *(const HeadNorms*)context;
     const Layer& layer = *job.layer;
-    add_norm_pack(job.qkv, job.partial, job.residual, job.total, layer.input_norm, float(layer.eps), layer.hidden, thread, threads);
-    TABLE(multiply)(job.qkv);
-    if (!layer.q_norm) return;
-    pool_barrier(threads);
-    const int64_t heads = layer.query_heads + layer.kv_heads, count = job.qkv.rows * heads;
-    for (int64_t i = count * thread / threads; i < count * (thread + 1) / threads; i++) {
+    const int64_t heads = layer.query_heads + layer.kv_heads;
+    for (int64_t i = number * NORMS_A_JOB; i < (number + 1) * NORMS_A_JOB && i < job.rows * heads; i++) {
         const int64_t row = i / heads, head = i % heads, column = head * layer.head_dim;
         const void* norm = head < layer.query_heads ? layer.q_norm : layer.k_norm;
-        norm_row(job.qkv.out, row, column, layer.head_dim, norm, float(layer.eps), job.qkv.out, row, column);
+        norm_row(job.qkv, row, column, layer.head_dim, norm, float(layer.eps), job.qkv, row, column);
     }
 }
 
 // `total` (untouched where there is no partial sum) and the heads of q, k, v, normed but not rotated.
-void before(const Layer* layer, const Rows* partial, const Rows* residual, int64_t rows, const Rows* total, const Rows* qkv) {
+void before(const Layer* layer, const void* partial, const void* residual, int64_t rows, void* total, void* qkv) {
     Turn turn;
     const int32_t dtype = int32_t(layer->dtype);
-    Rows normed = shared(NORMED, rows, layer->hidden, dtype);
-    Before job{layer, partial, *residual, *total, {layer->qkv, normed, *qkv, rows, PLAIN, packed_for(rows, layer->qkv, nullptr, nullptr), 0}};
-    pool_run(before_on_a_thread, &job);
+    const Rows added = dense((void*)partial, layer->hidden, dtype);
+    Product product{layer->qkv, shared(NORMED, rows, layer->hidden, dtype), dense(qkv, layer->qkv->out, dtype), rows, PLAIN,
+                    packed_for(rows, layer->qkv, nullptr, nullptr)};
+    AddNormPack first{&product, partial ? &added : nullptr, dense((void*)residual, layer->hidden, dtype), dense(total, layer->hidden, dtype),
+                      layer->input_norm, float(layer->eps), layer->hidden};
+    pool_run(add_norm_pack, &first, tiles_of(rows));
+    TABLE(multiply)(product, false);
+    if (!layer->q_norm) return;
+    HeadNorms heads{layer, product.out, rows};
+    pool_run(norm_heads, &heads, jobs_of(rows * (layer->query_heads + layer->kv_heads)));
 }
 
-struct After {
-    const Layer* layer;
-    Rows residual, total, partial;
-    bool projects;  // false: `partial` holds the output projection already, summed over ranks
-    Product out, gate_up, down;
-};
-
-void after_on_a_thread(void* context, int thread, int threads) {
-    After& job = *(After*)context;
-    const Layer& layer = *job.layer;
-    if (job.projects) {
-        pack_rows(job.out, thread, threads);
-        pool_barrier(threads);
-        TABLE(multiply)(job.out);
-        pool_barrier(threads);
-    }
-    add_norm_pack(job.gate_up, &job.out.out, job.residual, job.total, layer.post_norm, float(layer.eps), layer.hidden, thread, threads);
-    TABLE(multiply)(job.gate_up);
-    pool_barrier(threads);
-    pack_rows(job.down, thread, threads);
-    pool_barrier(threads);
-    TABLE(multiply)(job.down);
-}
-
-// `attended` null: `projected` is given instead. `total` is the new residual, `partial` what the next layer adds to it.
-void after(const Layer* layer, const Rows* attended, const Rows* projected, const Rows* residual, int64_t rows, const Rows* total,
-           const Rows* partial) {
+// `attended` null: `projected` is given instead, summed over ranks. `total` is the new residual, `partial` what the next
+// layer adds to it.
+void after(const Layer* layer, const void* attended, const void* projected, const void* residual, int64_t rows, void* total,
+           void* partial) {
     Turn turn;
     const int32_t dtype = int32_t(layer->dtype);
     float* packed = packed_for(rows, layer->out, layer->gate_up, layer->down);
-    Rows sums = attended ? shared(SUMS, rows, layer->hidden, dtype) : *projected;
-    Rows normed = shared(NORMED, rows, layer->hidden, dtype), inner = shared(INNER, rows, layer->inner, dtype);
-    After job{layer, *residual, *total, *partial, attended != nullptr,
-              {layer->out, attended ? *attended : Rows{}, sums, rows, PLAIN, packed, 0},
-              {layer->gate_up, normed, inner, rows, SILU_MUL, packed, 0},
-              {layer->down, inner, *partial, rows, PLAIN, packed, 0}};
-    pool_run(after_on_a_thread, &job);
+    Rows sums = attended ? shared(SUMS, rows, layer->hidden, dtype) : dense((void*)projected, layer->hidden, dtype);
+    if (attended) {
+        Product out{layer->out, dense((void*)attended, layer->out->in, dtype), sums, rows, PLAIN, packed};
+        TABLE(multiply)(out, true);
+    }
+    Rows inner = shared(INNER, rows, layer->inner, dtype);
+    Product gate_up{layer->gate_up, shared(NORMED, rows, layer->hidden, dtype), inner, rows, SILU_MUL, packed};
+    AddNormPack first{&gate_up, &sums, dense((void*)residual, layer->hidden, dtype), dense(total, layer->hidden, dtype),
+                      layer->post_norm, float(layer->eps), layer->hidden};
+    pool_run(add_norm_pack, &first, tiles_of(rows));
+    TABLE(multiply)(gate_up, false);
+    Product down{layer->down, inner, dense(partial, layer->hidden, dtype), rows, PLAIN, packed};
+    TABLE(multiply)(down, true);
 }
 
 struct Norm {
@@ -109,9 +102,9 @@ struct Norm {
     const void* weight;
     float eps;
 };
-void norm_on_a_thread(void* context, int thread, int threads) {
+void norm_rows(void* context, int64_t number) {
     const Norm& job = *(const Norm*)context;
-    for (int64_t row = job.rows * thread / threads; row < job.rows * (thread + 1) / threads; row++) {
+    for (int64_t row = number * NORMS_A_JOB; row < (number + 1) * NORMS_A_JOB && row < job.rows; row++) {
         if (job.adds) add_row(job.x, job.y, row, job.width, job.total);
         norm_row(job.adds ? job.total : job.x, row, 0, job.width, job.weight, job.eps, job.to, row, 0);
     }
@@ -120,16 +113,16 @@ void norm_on_a_thread(void* context, int thread, int threads) {
 void norm(const Rows* x, const Rows* y, int64_t rows, int64_t width, const void* weight, double eps, const Rows* total, const Rows* to) {
     Turn turn;
     Norm job{*x, y ? *y : Rows{}, total ? *total : Rows{}, *to, y != nullptr, rows, width, weight, float(eps)};
-    pool_run(norm_on_a_thread, &job);
+    pool_run(norm_rows, &job, jobs_of(rows));
 }
 
 struct Gate {
     Rows x, to;
     int64_t rows, width;
 };
-void gate_on_a_thread(void* context, int thread, int threads) {
+void gate_rows(void* context, int64_t number) {
     const Gate& job = *(const Gate*)context;
-    for (int64_t row = job.rows * thread / threads; row < job.rows * (thread + 1) / threads; row++)
+    for (int64_t row = number * NORMS_A_JOB; row < (number + 1) * NORMS_A_JOB && row < job.rows; row++)
         for (int64_t i = 0; i < job.width; i += LANES) {
             const int64_t count = some(job.width - i);
             V gate = rounded(silu(take(place(job.x, row, i), job.x.dtype, count)), job.to.dtype);
@@ -140,7 +133,7 @@ void gate_on_a_thread(void* context, int thread, int threads) {
 void silu_mul(const Rows* x, int64_t rows, int64_t width, const Rows* to) {
     Turn turn;
     Gate job{*x, *to, rows, width};
-    pool_run(gate_on_a_thread, &job);
+    pool_run(gate_rows, &job, jobs_of(rows));
 }
 
 }  // namespace

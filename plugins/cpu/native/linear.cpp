@@ -2,28 +2,21 @@
 #include "product.h"
 #include "tiles.h"
 
-void TABLE(multiply)(Product& product) {
-    switch (product.weight->format) {
-        case FLOAT32: return multiply_as<Float32Pairs>(product);
-        case BFLOAT16: return multiply_as<Bfloat16Pairs>(product);
-        case INT8: return multiply_as<Int8Pairs>(product);
-        case INT4: return multiply_as<Int4Pairs>(product);
-    }
+static void pack_job(void* context, int64_t tile) { pack_tile(*(Product*)context, tile); }
+
+void TABLE(multiply)(Product& product, bool packs) {
+    static constexpr Work JOBS[] = {multiply_job<Float32Pairs>, multiply_job<Bfloat16Pairs>, multiply_job<Int8Pairs>, multiply_job<Int4Pairs>};
+    if (packs) pool_run(pack_job, &product, tiles_of(product.rows));
+    const int64_t step = panels_a_job(product);
+    pool_run(JOBS[product.weight->format], &product, (panels_of(product) + step - 1) / step);
 }
 
 namespace {
 
-void multiply_on_a_thread(void* context, int thread, int threads) {
-    Product& product = *(Product*)context;
-    pack_rows(product, thread, threads);
-    pool_barrier(threads);
-    TABLE(multiply)(product);
-}
-
 void linear(const Weight* weight, const Rows* x, int64_t rows, const Rows* out, int32_t finish) {
     Turn turn;
-    Product product{weight, *x, *out, rows, finish, (float*)pool_shared(0, packed_bytes(rows, weight->depth)), 0};
-    pool_run(multiply_on_a_thread, &product);
+    Product product{weight, *x, *out, rows, finish, (float*)pool_shared(0, packed_bytes(rows, weight->depth))};
+    TABLE(multiply)(product, true);
 }
 
 struct Packing {
@@ -32,13 +25,15 @@ struct Packing {
     uint8_t* to;
 };
 
-void pack_on_a_thread(void* context, int thread, int threads) {
+constexpr int64_t PANELS_A_JOB = 8;
+void pack_panels(void* context, int64_t job_number) {
     const Packing& job = *(const Packing*)context;
     const Weight& weight = *job.weight;
+    const int64_t begin = job_number * PANELS_A_JOB, end = begin + PANELS_A_JOB;
     const int64_t whole = weight.in / 2;
     const int size = weight.format == FLOAT32 ? 4 : weight.format == BFLOAT16 ? 2 : 1;
     const int64_t row_bytes = weight.format == INT4 ? (weight.in + 1) / 2 : weight.in * size;
-    for (int64_t panel = thread; panel < weight.panels; panel += threads) {
+    for (int64_t panel = begin; panel < end && panel < weight.panels; panel++) {
         uint8_t* to = job.to + panel * weight.panel_bytes;
         memset(to, 0, weight.panel_bytes);
         for (int lane = 0; lane < LANES; lane++) {
@@ -67,7 +62,7 @@ void pack_on_a_thread(void* context, int thread, int threads) {
 void pack(const Weight* weight, const void* from, void* to) {
     Turn turn;
     Packing job{weight, (const uint8_t*)from, (uint8_t*)to};
-    pool_run(pack_on_a_thread, &job);
+    pool_run(pack_panels, &job, (weight->panels + PANELS_A_JOB - 1) / PANELS_A_JOB);
 }
 
 // Rows `ids` of the weight, as an embedding reads them.

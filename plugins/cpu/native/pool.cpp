@@ -1,9 +1,8 @@
-// See pool.h. One pool a process; a call from a second thread waits for the first one's to end.
+// See pool.h. One pool a process.
 #include "pool.h"
 
 #include <atomic>
 #include <chrono>
-#include <cstdint>
 #include <cstdlib>
 #include <mutex>
 #include <thread>
@@ -14,8 +13,10 @@
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr auto SPIN = std::chrono::microseconds(200);    // for the next call: about what Python takes between two layers
-constexpr auto PATIENCE = std::chrono::microseconds(30);  // at a barrier, before the core is offered to others
+constexpr auto SPIN = std::chrono::microseconds(200);     // for the next call: about what Python takes between two layers
+constexpr auto PATIENCE = std::chrono::microseconds(30);  // for jobs under way, before the core is offered to others
+constexpr int INDEX_BITS = 24;
+constexpr uint64_t INDEX = (uint64_t(1) << INDEX_BITS) - 1;
 
 void relax() {
 #if defined(__x86_64__)
@@ -37,22 +38,43 @@ bool spin(Done done, Clock::duration longest) {
     } while (Clock::now() < end);
     return done();
 }
-template <class Done>
-void wait_for(Done done) {
-    while (!spin(done, PATIENCE)) std::this_thread::yield();
-}
 
+// The jobs of one call. `ticket` holds the call's number and the next job; taking a job is one compare and exchange, so
+// that a thread which read of an older call can take none of a newer one. What it points to is valid as long as the job
+// that it took is not done, since the call does not return before.
 struct Pool {
     std::mutex one_at_a_time;
     std::vector<std::thread> workers;
-    int threads = 1;
-    std::atomic<uint32_t> epoch{0};
-    std::atomic<int> running{0};
+    alignas(64) std::atomic<uint64_t> ticket{INDEX};
+    std::atomic<Work> work{nullptr};
+    std::atomic<void*> context{nullptr};
+    std::atomic<uint64_t> jobs{0};
+    alignas(64) std::atomic<uint64_t> done{0};
+    alignas(64) std::atomic<int> sleepers{0};
+    std::atomic<uint32_t> bell{0};
     std::atomic<bool> stopping{false};
-    alignas(64) std::atomic<int> arrived{0};
-    alignas(64) std::atomic<uint32_t> generation{0};
-    Work work = nullptr;
-    void* context = nullptr;
+
+    // Takes one job and does it; false where none is left.
+    bool help() {
+        uint64_t seen = ticket.load(std::memory_order_acquire);
+        for (;;) {
+            const uint64_t index = seen & INDEX;
+            if (index >= jobs.load(std::memory_order_acquire)) return false;
+            Work what = work.load(std::memory_order_acquire);
+            void* with = context.load(std::memory_order_acquire);
+            if (!ticket.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+            what(with, int64_t(index));
+            done.fetch_add(1, std::memory_order_release);
+            return true;
+        }
+    }
+    bool has_jobs() const {
+        return (ticket.load(std::memory_order_acquire) & INDEX) < jobs.load(std::memory_order_acquire) || stopping.load();
+    }
+    void ring() {
+        bell.fetch_add(1);
+        bell.notify_all();
+    }
 };
 
 Pool* pool = new Pool;  // never destroyed: workers may outlive static destructors
@@ -74,28 +96,23 @@ constexpr int BUFFERS = 8;
 thread_local Buffer scratch[BUFFERS];
 Buffer shared[BUFFERS];
 
-void worker(Pool* own, int thread) {
-    uint32_t seen = 0;
-    for (;;) {
-        if (!spin([&] { return own->epoch.load(std::memory_order_acquire) != seen; }, SPIN)) {
-            own->epoch.wait(seen, std::memory_order_acquire);
-            continue;
-        }
-        seen = own->epoch.load(std::memory_order_acquire);
-        if (own->stopping.load()) return;
-        own->work(own->context, thread, own->threads);
-        own->running.fetch_sub(1, std::memory_order_release);
+void worker(Pool* own) {
+    while (!own->stopping.load()) {
+        if (own->help()) continue;
+        if (spin([own] { return own->has_jobs(); }, SPIN)) continue;
+        const uint32_t heard = own->bell.load();
+        own->sleepers.fetch_add(1);
+        if (!own->has_jobs()) own->bell.wait(heard);
+        own->sleepers.fetch_sub(1);
     }
 }
 
 void stop(Pool* own) {
     own->stopping = true;
-    own->epoch.fetch_add(1, std::memory_order_release);
-    own->epoch.notify_all();
+    own->ring();
     for (auto& one : own->workers) one.join();
     own->workers.clear();
     own->stopping = false;
-    own->epoch = 0;
 }
 
 void forked() { pool = new Pool; }  // a child has none of the parent's threads; the parent's pool is left alone
@@ -106,26 +123,25 @@ extern "C" {
 
 void pool_lock() { pool->one_at_a_time.lock(); }
 void pool_unlock() { pool->one_at_a_time.unlock(); }
+int pool_threads() { return int(pool->workers.size()) + 1; }
 
-void pool_run(Work work, void* context) {
-    if (pool->threads == 1) return work(context, 0, 1);
-    pool->work = work, pool->context = context;
-    pool->running.store(pool->threads - 1, std::memory_order_relaxed);
-    pool->epoch.fetch_add(1, std::memory_order_release);
-    pool->epoch.notify_all();
-    work(context, 0, pool->threads);
-    wait_for([] { return pool->running.load(std::memory_order_acquire) == 0; });
-}
-
-void pool_barrier(int threads) {
-    if (threads == 1) return;
-    uint32_t mine = pool->generation.load(std::memory_order_acquire);
-    if (pool->arrived.fetch_add(1, std::memory_order_acq_rel) == threads - 1) {
-        pool->arrived.store(0, std::memory_order_relaxed);
-        pool->generation.fetch_add(1, std::memory_order_release);
+void pool_run(Work work, void* context, int64_t jobs) {
+    if (jobs == 1 || pool->workers.empty()) {
+        for (int64_t job = 0; job < jobs; job++) work(context, job);
         return;
     }
-    wait_for([mine] { return pool->generation.load(std::memory_order_acquire) != mine; });
+    if (jobs <= 0) return;
+    // first a ticket without jobs: whoever reads one of the new values below can take no job of the old call
+    const uint64_t last = pool->ticket.load(std::memory_order_relaxed);
+    pool->ticket.store(((last >> INDEX_BITS) + 1) << INDEX_BITS | INDEX, std::memory_order_relaxed);
+    pool->work.store(work, std::memory_order_release);
+    pool->context.store(context, std::memory_order_release);
+    pool->done.store(0, std::memory_order_relaxed);
+    pool->jobs.store(uint64_t(jobs), std::memory_order_release);
+    pool->ticket.store(((last >> INDEX_BITS) + 2) << INDEX_BITS);
+    if (pool->sleepers.load()) pool->ring();
+    while (pool->help()) {}
+    while (!spin([jobs] { return pool->done.load(std::memory_order_acquire) == uint64_t(jobs); }, PATIENCE)) std::this_thread::yield();
 }
 
 void* pool_scratch(int which, unsigned long bytes) { return scratch[which].of(bytes); }
@@ -135,13 +151,10 @@ void* pool_shared(int which, unsigned long bytes) { return shared[which].of(byte
 __attribute__((visibility("default"))) void jackfield_set_threads(int threads) {
     static std::once_flag once;
     std::call_once(once, [] { pthread_atfork(nullptr, nullptr, forked); });
-    std::lock_guard<std::mutex> hold(pool->one_at_a_time);
+    Turn turn;
     if (threads < 1) threads = 1;
-    if (threads == pool->threads && int(pool->workers.size()) == threads - 1) return;
+    if (threads == pool_threads()) return;
     stop(pool);
-    pool->threads = threads;
-    for (int thread = 1; thread < threads; thread++) pool->workers.emplace_back(worker, pool, thread);
+    for (int thread = 1; thread < threads; thread++) pool->workers.emplace_back(worker, pool);
 }
-
-__attribute__((visibility("default"))) int jackfield_threads() { return pool->threads; }
 }

@@ -1,15 +1,18 @@
-// Threads that run one function together. They spin between calls that follow each other closely, and sleep otherwise.
+// Threads that share jobs. Nobody waits for a thread that holds no job: where another process has the cores, the caller
+// does all of the work itself, and a worker that comes late finds nothing left.
 #pragma once
 
-typedef void (*Work)(void* context, int thread, int threads);
+#include <cstdint>
+
+typedef void (*Work)(void* context, int64_t job);
 
 extern "C" {
-void pool_lock();  // one product at a time: shared buffers are its own until `pool_unlock`
+void pool_lock();  // one caller at a time: shared buffers are its own until `pool_unlock`
 void pool_unlock();
-void pool_run(Work work, void* context);  // on every thread, the caller's among them; returns when all are done
-void pool_barrier(int threads);           // inside of `work`: waits until every thread is here
-void* pool_scratch(int which, unsigned long bytes);  // of this thread, 64-byte aligned, kept between calls
-void* pool_shared(int which, unsigned long bytes);   // of all threads: the caller asks for it before `pool_run`, under the lock
+int pool_threads();
+void pool_run(Work work, void* context, int64_t jobs);  // under the lock; returns when jobs 0 .. jobs - 1 are done
+void* pool_scratch(int which, unsigned long bytes);     // of this thread, page-aligned, kept between calls
+void* pool_shared(int which, unsigned long bytes);      // of all threads; under the lock, before `pool_run`
 }
 
 struct Turn {

@@ -19,7 +19,6 @@ struct Product {
     int64_t rows;
     int32_t finish;
     float* packed;
-    int64_t next;
 };
 
 INLINE int64_t tiles_of(int64_t rows) { return (rows + ROWS - 1) / ROWS; }
@@ -44,7 +43,7 @@ INLINE float number(const Rows& x, int64_t row, int64_t column) {
                                   : ((const float*)x.data)[row * x.stride + column];
 }
 
-// This thread's share of `x`, tile by tile: `[depth][rows of the tile]` float32, or `[depth / 2][rows]` pairs.
+// One tile of `x`: `[depth][rows of the tile]` float32, or `[depth / 2][rows]` pairs.
 static void pack_tile(Product& product, int64_t tile) {
     const Weight& weight = *product.weight;
     const int64_t first = tile_start(product.rows, tile), height = tile_start(product.rows, tile + 1) - first;
@@ -75,9 +74,5 @@ static void pack_tile(Product& product, int64_t tile) {
         for (int64_t row = 0; row < height; row++) to[k * height + row] = 0;
 }
 
-static void pack_rows(Product& product, int thread, int threads) {
-    for (int64_t tile = thread; tile < tiles_of(product.rows); tile += threads) pack_tile(product, tile);
-}
-
-// This thread's share of the product; all threads have packed their rows. SILU_MUL: halves are whole panels.
-void TABLE(multiply)(Product& product);
+// The whole product, in jobs: rows are packed first unless they are already. SILU_MUL: halves are whole panels.
+void TABLE(multiply)(Product& product, bool packs);

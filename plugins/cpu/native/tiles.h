@@ -304,23 +304,26 @@ static void by_panels(const Product& product, Pair panels) {
     }
 }
 
+// How many panels a job takes; where halves are multiplied, pairs of panels.
+INLINE int64_t panels_a_job(const Product& product) {
+    const int64_t fitting = JOB_BYTES / product.weight->panel_bytes / 2;
+    const int64_t pairs = product.rows > ROWS || fitting < 1 ? 1 : fitting;
+    return product.finish == SILU_MUL ? pairs : 2 * pairs;
+}
+INLINE int64_t panels_of(const Product& product) {
+    return product.finish == SILU_MUL ? product.weight->panels / 2 : product.weight->panels;
+}
+
 template <class Source>
-static void multiply_as(Product& product) {
-    const Weight& weight = *product.weight;
-    const bool halves = product.finish == SILU_MUL;
-    const int64_t count = halves ? weight.panels / 2 : weight.panels;
-    int64_t step = JOB_BYTES / weight.panel_bytes / 2 * 2;
-    if (step < 2 || product.rows > ROWS) step = 2;
-    if (halves) step /= 2;
-    for (;;) {
-        int64_t panel = __atomic_fetch_add(&product.next, step, __ATOMIC_RELAXED);
-        if (panel >= count) return;
-        const int64_t end = panel + step < count ? panel + step : count;
-        if (halves) {
-            for (; panel < end; panel++) by_panels<Source, 2>(product, {panel, panel + count});
-        } else if (PANELS == 2 && product.rows > STREAMED_ROWS) {
-            for (; panel + 2 <= end; panel += 2) by_panels<Source, 2>(product, {panel, panel + 1});
-        }
-        for (; panel < end; panel++) by_panels<Source, 1>(product, {panel, panel});
+static void multiply_job(void* context, int64_t job) {
+    const Product& product = *(const Product*)context;
+    const int64_t count = panels_of(product), step = panels_a_job(product);
+    int64_t panel = job * step;
+    const int64_t end = panel + step < count ? panel + step : count;
+    if (product.finish == SILU_MUL) {
+        for (; panel < end; panel++) by_panels<Source, 2>(product, {panel, panel + count});
+    } else if (PANELS == 2 && product.rows > STREAMED_ROWS) {
+        for (; panel + 2 <= end; panel += 2) by_panels<Source, 2>(product, {panel, panel + 1});
     }
+    for (; panel < end; panel++) by_panels<Source, 1>(product, {panel, panel});
 }
