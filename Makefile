@@ -1,5 +1,5 @@
 # Every chore, one word each. ARGS passes more: make serve ARGS="--port 8001", make test ARGS="-k scheduler".
-.PHONY: help serve test long check parity conformance surface mutants bench wheels clean
+.PHONY: help serve test long check parity conformance surface mutants sanitize bench wheels clean
 
 help: ## what the words mean
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -16,7 +16,7 @@ long: ## the tests that take minutes each
 	@ci/install test
 	@.venv/bin/python -m pytest -q -m long $(ARGS)
 
-check: ## ruff, mypy, import-linter
+check: ## ruff, mypy, clang-format, import-linter
 	@ci/install test
 	@ci/check
 
@@ -37,6 +37,10 @@ mutants: ## break the reference mechanically, and write down what the conformanc
 	@ci/install test
 	@.venv/bin/python tests/conformance/mutants.py
 
+sanitize: ## the CPU kernels' tests on a library with GCC's address and undefined-behaviour sanitizers
+	@ci/install test
+	@ci/sanitize $(ARGS)
+
 bench: ## offline throughput of the embedded model, then the host's share of a step
 	@ci/install serve
 	@.venv/bin/jackfield bench offline $(ARGS)
@@ -49,5 +53,6 @@ wheels: ## the five wheels, into dist/
 	@ls dist
 
 clean: ## remove what the other words made, .venv included
+	rm -f plugins/cpu/jackfield_cpu/*.so
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """Builds the kernels: by hatchling, into the wheel or beside the sources of an editable install; or run as a script.
 
-    python hatch_build.py [FOLDER]
+    python hatch_build.py [FOLDER [COMPILER FLAG ...]]
 
 Each instruction set gets its own object files, and `native/dispatch.cpp` chooses among them at run time, so that one
 wheel serves every processor of an architecture. Without a C++ compiler nothing is built and the plugin serves on plain
@@ -113,5 +113,5 @@ def _run(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    built = build(Path(sys.argv[1]) / LIBRARY.name if len(sys.argv) > 1 else ROOT / LIBRARY)
-    sys.exit(0 if built else 1)
+    wanted = Path(sys.argv[1]) / LIBRARY.name if len(sys.argv) > 1 else ROOT / LIBRARY
+    sys.exit(0 if build(wanted, tuple(sys.argv[2:])) else 1)

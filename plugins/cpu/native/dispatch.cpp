@@ -9,7 +9,7 @@
 #define LEVELS(each) each(generic)
 #endif
 
-#define DECLARE(level)                                  \
+#define DECLARE(level)                                 \
     extern const LinearKernels linear_kernels_##level; \
     extern const LayerKernels layer_kernels_##level;
 LEVELS(DECLARE)
@@ -60,11 +60,12 @@ EXPORT void jackfield_pack(const Weight* weight, const void* from, void* to) { c
 EXPORT void jackfield_gather(const Weight* weight, const int64_t* ids, int64_t count, const Rows* out) {
     chosen->linear->gather(weight, ids, count, out);
 }
-EXPORT void jackfield_before(const Layer* layer, const void* partial, const void* residual, int64_t rows, void* total, void* qkv) {
+EXPORT void jackfield_before(const Layer* layer, const void* partial, const void* residual, int64_t rows, void* total,
+                             void* qkv) {
     chosen->layer->before(layer, partial, residual, rows, total, qkv);
 }
-EXPORT void jackfield_after(const Layer* layer, const void* attended, const void* projected, const void* residual, int64_t rows,
-                            void* total, void* partial) {
+EXPORT void jackfield_after(const Layer* layer, const void* attended, const void* projected, const void* residual,
+                            int64_t rows, void* total, void* partial) {
     chosen->layer->after(layer, attended, projected, residual, rows, total, partial);
 }
 EXPORT void jackfield_norm(const Rows* x, const Rows* y, int64_t rows, int64_t width, const void* weight, double eps,

@@ -1,7 +1,6 @@
 // What each instruction set compiles for itself, and what `dispatch.cpp` chooses from.
 #pragma once
 
-
 #include <cstdint>
 
 #include "layer.h"
@@ -16,10 +15,10 @@ struct LinearKernels {
 struct LayerKernels {
     // matrices here are dense and in the layer's dtype
     void (*before)(const Layer*, const void* partial, const void* residual, int64_t rows, void* total, void* qkv);
-    void (*after)(const Layer*, const void* attended, const void* projected, const void* residual, int64_t rows, void* total,
-                  void* partial);
-    void (*norm)(const Rows* x, const Rows* y, int64_t rows, int64_t width, const void* weight, double eps, const Rows* total,
-                 const Rows* to);
+    void (*after)(const Layer*, const void* attended, const void* projected, const void* residual, int64_t rows,
+                  void* total, void* partial);
+    void (*norm)(const Rows* x, const Rows* y, int64_t rows, int64_t width, const void* weight, double eps,
+                 const Rows* total, const Rows* to);
     void (*silu_mul)(const Rows* x, int64_t rows, int64_t width, const Rows* to);
 };
 

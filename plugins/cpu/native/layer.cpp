@@ -62,10 +62,15 @@ void before(const Layer* layer, const void* partial, const void* residual, int64
     Turn turn;
     const int32_t dtype = int32_t(layer->dtype);
     const Rows added = dense((void*)partial, layer->hidden, dtype);
-    Product product{layer->qkv, shared(NORMED, rows, layer->hidden, dtype), dense(qkv, layer->qkv->out, dtype), rows, PLAIN,
-                    packed_for(rows, layer->qkv, nullptr, nullptr)};
-    AddNormPack first{&product, partial ? &added : nullptr, dense((void*)residual, layer->hidden, dtype), dense(total, layer->hidden, dtype),
-                      layer->input_norm, float(layer->eps), layer->hidden};
+    Product product{layer->qkv, shared(NORMED, rows, layer->hidden, dtype),    dense(qkv, layer->qkv->out, dtype), rows,
+                    PLAIN,      packed_for(rows, layer->qkv, nullptr, nullptr)};
+    AddNormPack first{&product,
+                      partial ? &added : nullptr,
+                      dense((void*)residual, layer->hidden, dtype),
+                      dense(total, layer->hidden, dtype),
+                      layer->input_norm,
+                      float(layer->eps),
+                      layer->hidden};
     pool_run(add_norm_pack, &first, tiles_of(rows));
     TABLE(multiply)(product, false);
     if (!layer->q_norm) return;
@@ -73,10 +78,10 @@ void before(const Layer* layer, const void* partial, const void* residual, int64
     pool_run(norm_heads, &heads, jobs_of(rows * (layer->query_heads + layer->kv_heads)));
 }
 
-// `attended` null: `projected` is given instead, summed over ranks. `total` is the new residual, `partial` what the next
-// layer adds to it.
-void after(const Layer* layer, const void* attended, const void* projected, const void* residual, int64_t rows, void* total,
-           void* partial) {
+// `attended` null: `projected` is given instead, summed over ranks. `total` is the new residual, `partial` what the
+// next layer adds to it.
+void after(const Layer* layer, const void* attended, const void* projected, const void* residual, int64_t rows,
+           void* total, void* partial) {
     Turn turn;
     const int32_t dtype = int32_t(layer->dtype);
     float* packed = packed_for(rows, layer->out, layer->gate_up, layer->down);
@@ -87,8 +92,13 @@ void after(const Layer* layer, const void* attended, const void* projected, cons
     }
     Rows inner = shared(INNER, rows, layer->inner, dtype);
     Product gate_up{layer->gate_up, shared(NORMED, rows, layer->hidden, dtype), inner, rows, SILU_MUL, packed};
-    AddNormPack first{&gate_up, &sums, dense((void*)residual, layer->hidden, dtype), dense(total, layer->hidden, dtype),
-                      layer->post_norm, float(layer->eps), layer->hidden};
+    AddNormPack first{&gate_up,
+                      &sums,
+                      dense((void*)residual, layer->hidden, dtype),
+                      dense(total, layer->hidden, dtype),
+                      layer->post_norm,
+                      float(layer->eps),
+                      layer->hidden};
     pool_run(add_norm_pack, &first, tiles_of(rows));
     TABLE(multiply)(gate_up, false);
     Product down{layer->down, inner, dense(partial, layer->hidden, dtype), rows, PLAIN, packed};
@@ -110,7 +120,8 @@ void norm_rows(void* context, int64_t number) {
     }
 }
 // rms_norm of x, or of x + y, which goes to `total`.
-void norm(const Rows* x, const Rows* y, int64_t rows, int64_t width, const void* weight, double eps, const Rows* total, const Rows* to) {
+void norm(const Rows* x, const Rows* y, int64_t rows, int64_t width, const void* weight, double eps, const Rows* total,
+          const Rows* to) {
     Turn turn;
     Norm job{*x, y ? *y : Rows{}, total ? *total : Rows{}, *to, y != nullptr, rows, width, weight, float(eps)};
     pool_run(norm_rows, &job, jobs_of(rows));

@@ -5,7 +5,8 @@
 static void pack_job(void* context, int64_t tile) { pack_tile(*(Product*)context, tile); }
 
 void TABLE(multiply)(Product& product, bool packs) {
-    static constexpr Work JOBS[] = {multiply_job<Float32Pairs>, multiply_job<Bfloat16Pairs>, multiply_job<Int8Pairs>, multiply_job<Int4Pairs>};
+    static constexpr Work JOBS[] = {multiply_job<Float32Pairs>, multiply_job<Bfloat16Pairs>, multiply_job<Int8Pairs>,
+                                    multiply_job<Int4Pairs>};
     if (packs) pool_run(pack_job, &product, tiles_of(product.rows));
     const int64_t step = panels_a_job(product);
     pool_run(JOBS[product.weight->format], &product, (panels_of(product) + step - 1) / step);
@@ -73,9 +74,15 @@ void gather(const Weight* weight, const int64_t* ids, int64_t count, const Rows*
         for (int64_t k = 0; k < weight->in; k++) {
             float x = 0;
             switch (weight->format) {
-                case FLOAT32: memcpy(&x, data + k * 64 + lane * 4, 4); break;
-                case BFLOAT16: x = float_of(((const uint16_t*)data)[k / 2 * 32 + lane * 2 + k % 2]); break;
-                case INT8: x = float((int8_t)data[k * 16 + lane]) * weight->scale[panel * LANES + lane]; break;
+                case FLOAT32:
+                    memcpy(&x, data + k * 64 + lane * 4, 4);
+                    break;
+                case BFLOAT16:
+                    x = float_of(((const uint16_t*)data)[k / 2 * 32 + lane * 2 + k % 2]);
+                    break;
+                case INT8:
+                    x = float((int8_t)data[k * 16 + lane]) * weight->scale[panel * LANES + lane];
+                    break;
                 case INT4: {
                     const int64_t groups = (weight->depth + weight->group - 1) / weight->group;
                     const int64_t at = (panel * groups + k / weight->group) * LANES + lane;
@@ -83,10 +90,8 @@ void gather(const Weight* weight, const int64_t* ids, int64_t count, const Rows*
                     x = float(k % 2 ? byte >> 4 : byte & 15) * weight->scale[at] + weight->offset[at];
                 }
             }
-            if (out->dtype == IN_BFLOAT16)
-                ((uint16_t*)out->data)[i * out->stride + k] = bf16_of(x);
-            else
-                ((float*)out->data)[i * out->stride + k] = x;
+            if (out->dtype == IN_BFLOAT16) ((uint16_t*)out->data)[i * out->stride + k] = bf16_of(x);
+            else ((float*)out->data)[i * out->stride + k] = x;
         }
     }
 }

@@ -13,7 +13,7 @@
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr auto SPIN = std::chrono::microseconds(200);     // for the next call: about what Python takes between two layers
+constexpr auto SPIN = std::chrono::microseconds(200);  // for the next call: about what Python takes between two layers
 constexpr auto PATIENCE = std::chrono::microseconds(30);  // for jobs under way, before the core is offered to others
 constexpr int INDEX_BITS = 24;
 constexpr uint64_t INDEX = (uint64_t(1) << INDEX_BITS) - 1;
@@ -62,14 +62,16 @@ struct Pool {
             if (index >= jobs.load(std::memory_order_acquire)) return false;
             Work what = work.load(std::memory_order_acquire);
             void* with = context.load(std::memory_order_acquire);
-            if (!ticket.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+            if (!ticket.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel, std::memory_order_acquire))
+                continue;
             what(with, int64_t(index));
             done.fetch_add(1, std::memory_order_release);
             return true;
         }
     }
     bool has_jobs() const {
-        return (ticket.load(std::memory_order_acquire) & INDEX) < jobs.load(std::memory_order_acquire) || stopping.load();
+        return (ticket.load(std::memory_order_acquire) & INDEX) < jobs.load(std::memory_order_acquire) ||
+               stopping.load();
     }
     void ring() {
         bell.fetch_add(1);
@@ -140,8 +142,10 @@ void pool_run(Work work, void* context, int64_t jobs) {
     pool->jobs.store(uint64_t(jobs), std::memory_order_release);
     pool->ticket.store(((last >> INDEX_BITS) + 2) << INDEX_BITS);
     if (pool->sleepers.load()) pool->ring();
-    while (pool->help()) {}
-    while (!spin([jobs] { return pool->done.load(std::memory_order_acquire) == uint64_t(jobs); }, PATIENCE)) std::this_thread::yield();
+    while (pool->help()) {
+    }
+    while (!spin([jobs] { return pool->done.load(std::memory_order_acquire) == uint64_t(jobs); }, PATIENCE))
+        std::this_thread::yield();
 }
 
 void* pool_scratch(int which, unsigned long bytes) { return scratch[which].of(bytes); }

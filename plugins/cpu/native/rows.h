@@ -35,8 +35,8 @@ INLINE V rounded(V v, int32_t dtype) {
     return load_bf16(narrow);
 }
 // One row of `x` from `column` on, `width` long, normed into `to` from `to_column` on.
-INLINE void norm_row(const Rows& x, int64_t row, int64_t column, int64_t width, const void* weight, float eps, const Rows& to,
-                     int64_t to_row, int64_t to_column) {
+INLINE void norm_row(const Rows& x, int64_t row, int64_t column, int64_t width, const void* weight, float eps,
+                     const Rows& to, int64_t to_row, int64_t to_column) {
     V squares[4] = {zero(), zero(), zero(), zero()};
     for (int64_t i = 0; i < width; i += LANES) {
         V v = take(place(x, row, column + i), x.dtype, some(width - i));

@@ -4,9 +4,9 @@
 #include "product.h"
 #include "rows.h"
 
-constexpr int STREAMED_ROWS = 4;    // up to here one panel at a time, with several sums for each of its lanes
-constexpr int DEPTH_BLOCK = 256;    // inputs of a widened block: 32 KiB for two panels
-constexpr int ROW_BLOCK = 40;       // tiles whose activations stay in the second cache beside it
+constexpr int STREAMED_ROWS = 4;  // up to here one panel at a time, with several sums for each of its lanes
+constexpr int DEPTH_BLOCK = 256;  // inputs of a widened block: 32 KiB for two panels
+constexpr int ROW_BLOCK = 40;     // tiles whose activations stay in the second cache beside it
 constexpr int64_t JOB_BYTES = 1 << 16;
 
 // Readers of one pair of inputs for 16 outputs.
@@ -87,7 +87,8 @@ INLINE Segment segment(const Weight& weight, int64_t panel, int64_t k, int64_t e
     return {k, last < end ? last : end, load(weight.scale + at), load(weight.offset + at)};
 }
 
-// R rows by one panel, with U sums a lane and row in turn, so that no sum waits for the one before. Into `out`, `[R][step]`.
+// R rows by one panel, with U sums a lane and row in turn, so that no sum waits for the one before. Into `out`,
+// `[R][step]`.
 template <class Source, int R>
 static void stream(const Product& product, int64_t panel, float* out, int step) {
     constexpr int U = R == 1 ? 4 : 2;
@@ -106,8 +107,9 @@ static void stream(const Product& product, int64_t panel, float* out, int step) 
                 W w = load_words(data + (pair + u) * 64);
 #pragma GCC unroll 4
                 for (int r = 0; r < R; r++)
-                    sums[u][r].p[0] = (FloatPart)_mm512_dpbf16_ps(
-                        (__m512)sums[u][r].p[0], (__m512bh)w.p[0], (__m512bh)_mm512_set1_epi32(int(a[(pair + u) * R + r])));
+                    sums[u][r].p[0] =
+                        (FloatPart)_mm512_dpbf16_ps((__m512)sums[u][r].p[0], (__m512bh)w.p[0],
+                                                    (__m512bh)_mm512_set1_epi32(int(a[(pair + u) * R + r])));
             }
         }
 #endif
@@ -144,7 +146,8 @@ static void stream(const Product& product, int64_t panel, float* out, int step) 
 template <class Source, int R, int P>
 static void direct(const Product& product, Pair panels, int64_t first, float* out) {
     const Weight& weight = *product.weight;
-    const uint8_t* data[2] = {weight.data + panels[0] * weight.panel_bytes, weight.data + panels[P - 1] * weight.panel_bytes};
+    const uint8_t* data[2] = {weight.data + panels[0] * weight.panel_bytes,
+                              weight.data + panels[P - 1] * weight.panel_bytes};
     V sums[P][R];
     for (int p = 0; p < P; p++)
         for (int r = 0; r < R; r++) sums[p][r] = zero();
@@ -248,21 +251,27 @@ template <class Source>
 struct Streams {
     template <int R>
     struct Body {
-        INLINE void run(const Product* product, int64_t panel, float* out, int step) { stream<Source, R>(*product, panel, out, step); }
+        INLINE void run(const Product* product, int64_t panel, float* out, int step) {
+            stream<Source, R>(*product, panel, out, step);
+        }
     };
 };
 template <class Source, int P>
 struct Directs {
     template <int R>
     struct Body {
-        INLINE void run(const Product* product, Pair panels, int64_t first, float* out) { direct<Source, R, P>(*product, panels, first, out); }
+        INLINE void run(const Product* product, Pair panels, int64_t first, float* out) {
+            direct<Source, R, P>(*product, panels, first, out);
+        }
     };
 };
 template <int P>
 struct Wides {
     template <int R>
     struct Body {
-        INLINE void run(const float* a, const float* wide, int64_t depth, float* sums) { widened_tile<R, P>(a, wide, depth, sums); }
+        INLINE void run(const float* a, const float* wide, int64_t depth, float* sums) {
+            widened_tile<R, P>(a, wide, depth, sums);
+        }
     };
 };
 
@@ -273,7 +282,8 @@ static void by_panels(const Product& product, Pair panels) {
     float* sums = (float*)pool_scratch(1, ROW_BLOCK * ROWS * P * LANES * 4);
     if (product.rows <= STREAMED_ROWS) {
         for (int p = 0; p < P; p++)
-            by_height<Streams<Source>::template Body, STREAMED_ROWS>(product.rows, &product, panels[p], sums + p * LANES, P);
+            by_height<Streams<Source>::template Body, STREAMED_ROWS>(product.rows, &product, panels[p],
+                                                                     sums + p * LANES, P);
         return finish<P>(product, panels, 0, product.rows, sums);
     }
     const int64_t tiles = tiles_of(product.rows);
@@ -294,10 +304,11 @@ static void by_panels(const Product& product, Pair panels) {
             const int64_t last = k + DEPTH_BLOCK < weight.depth ? k + DEPTH_BLOCK : weight.depth;
             widen<Source, P>(weight, panels, k, last, wide);
             for (int64_t tile = block; tile < end; tile++) {
-                const int64_t first = tile_start(product.rows, tile), height = tile_start(product.rows, tile + 1) - first;
+                const int64_t first = tile_start(product.rows, tile),
+                              height = tile_start(product.rows, tile + 1) - first;
                 by_height<Wides<P>::template Body, ROWS>(
-                    height, (const float*)product.packed + first * weight.depth + k * height, (const float*)wide, last - k,
-                    sums + (first - block_row) * P * LANES);
+                    height, (const float*)product.packed + first * weight.depth + k * height, (const float*)wide,
+                    last - k, sums + (first - block_row) * P * LANES);
             }
         }
         finish<P>(product, panels, block_row, rows, sums);

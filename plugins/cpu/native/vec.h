@@ -1,5 +1,5 @@
-// Sixteen float lanes as one value, on any instruction set that GCC and Clang know: one 512-bit register, two of 256 bits,
-// four of 128. Kernels are written once over `V`; what differs between sets is in this file alone.
+// Sixteen float lanes as one value, on any instruction set that GCC and Clang know: one 512-bit register, two of 256
+// bits, four of 128. Kernels are written once over `V`; what differs between sets is in this file alone.
 #pragma once
 
 #include <cstdint>
@@ -184,7 +184,8 @@ INLINE V exp(V x) {
     V n = x * log2e;
     W bits;
     for (int i = 0; i < PARTS; i++) {
-        IntPart whole = __builtin_convertvector(n.p[i] + (n.p[i] > (FloatPart){} ? 0.5f - (FloatPart){} : -0.5f - (FloatPart){}), IntPart);
+        IntPart whole = __builtin_convertvector(
+            n.p[i] + (n.p[i] > (FloatPart){} ? 0.5f - (FloatPart){} : -0.5f - (FloatPart){}), IntPart);
         n.p[i] = __builtin_convertvector(whole, FloatPart);
         bits.p[i] = (WordPart)((whole + 127) << 23);
     }

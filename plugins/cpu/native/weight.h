@@ -1,6 +1,6 @@
-// Weights in panels of 16 output rows: for each pair of inputs, the 16 numbers of the even one and of the odd one side by
-// side, so that a kernel reads a panel from start to end and holds 16 sums in its lanes. `jackfield_cpu/native_linear.py`
-// mirrors `Weight`.
+// Weights in panels of 16 output rows: for each pair of inputs, the 16 numbers of the even one and of the odd one side
+// by side, so that a kernel reads a panel from start to end and holds 16 sums in its lanes.
+// `jackfield_cpu/native_linear.py` mirrors `Weight`.
 #pragma once
 
 #include <cstdint>
@@ -9,9 +9,9 @@ enum Format : int32_t { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2, INT4 = 3 };
 
 struct Weight {
     int64_t format;
-    int64_t out, in;      // as the model has them
-    int64_t panels;       // of 16 rows; rows past `out` are zero
-    int64_t depth;        // inputs, rounded up to a multiple of 8 with zeros
+    int64_t out, in;  // as the model has them
+    int64_t panels;   // of 16 rows; rows past `out` are zero
+    int64_t depth;    // inputs, rounded up to a multiple of 8 with zeros
     int64_t panel_bytes;
     int64_t group;        // INT4: inputs that share a scale; `depth` where all do
     const uint8_t* data;  // [panels][depth / 2] pairs
