@@ -76,7 +76,7 @@ def test_an_unknown_adapter_is_a_404_that_names_those_that_are_here(adapted: Ser
 def test_adapters_are_tried_before_the_server_is_ready(adapted: Servers, go: Go) -> None:
     async def test() -> None:
         async with adapted.inside(OPTIONS) as server:
-            await check_adapters(server.serving.frontend, server.serving.adapters)
+            await check_adapters(server.serving.frontend, server.serving.adapters, server.serving.model_name)
             tried = [(request.lora.lora_name, request.sampling.max_tokens) for request in server.engine.requests]
             assert tried == [("poet", 1), ("clerk", 1)]
 
@@ -89,7 +89,7 @@ def test_an_adapter_that_fails_is_named(adapted: Servers, go: Go, monkeypatch: p
             failed = EngineOutputs(others=[EngineOutput("adapter-poet#0", [], finish_reason="error", error="rank 99")])
             monkeypatch.setattr(server.engine, "_step", lambda: server.engine._running.clear() or failed)
             with pytest.raises(ConfigError, match=r"'poet' cannot be served\. .*rank 99"):
-                await check_adapters(server.serving.frontend, server.serving.adapters)
+                await check_adapters(server.serving.frontend, server.serving.adapters, server.serving.model_name)
 
     go(test())
 
@@ -98,7 +98,19 @@ def test_adapters_need_an_engine_that_serves_them(servers: Servers, go: Go) -> N
     async def test() -> None:
         async with servers.inside(OPTIONS) as server:
             with pytest.raises(ConfigError, match="start the engine with --enable-lora"):
-                await check_adapters(server.serving.frontend, server.serving.adapters)
+                await check_adapters(server.serving.frontend, server.serving.adapters, server.serving.model_name)
+
+    go(test())
+
+
+def test_an_adapter_may_not_have_the_model_s_own_name(adapted: Servers, go: Go) -> None:
+    """Whoever names it would get the plain model."""
+
+    async def test() -> None:
+        async with adapted.inside(ServerOptions(lora_modules=("poet=/adapters/poet", "scripted=/a"))) as server:
+            with pytest.raises(ConfigError, match="'scripted' is the model's own name; .*served_model_name"):
+                await check_adapters(server.serving.frontend, server.serving.adapters, server.serving.model_name)
+            assert not server.engine.requests
 
     go(test())
 

@@ -12,6 +12,7 @@ from jackfield.config.model_config import ModelConfig
 
 Method = Literal["draft_model", "ngram"]
 MAX_DRAFTS = 16
+_OF_NGRAM = {"prompt_lookup_max", "prompt_lookup_min"}
 
 
 class SpeculativeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,6 +46,10 @@ def speculative_config(given: dict[str, Any] | None) -> SpeculativeConfig | None
         fields = ", ".join(SpeculativeConfig.__struct_fields__)
         raise ConfigError(f"speculative_config: {error}; its fields are {fields}") from None
     _check_method(config)
+    if config.drafts_by_model and (idle := sorted(given.keys() & _OF_NGRAM)):
+        raise ConfigError(
+            f'speculative_config: {", ".join(idle)} is for "method": "ngram"; leave it out where a model drafts'
+        )
     if not 1 <= config.num_speculative_tokens <= MAX_DRAFTS:
         raise ConfigError(
             f"speculative_config: num_speculative_tokens must be 1 to {MAX_DRAFTS}; got {config.num_speculative_tokens}"

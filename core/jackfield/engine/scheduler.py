@@ -218,7 +218,7 @@ class Scheduler:
             return
         drafts = propose(DraftNeeds(slots, draft.decode.tenures, known, most, columns.tokens))
         counts = np.minimum(drafts.counts, most)
-        for row in counts.nonzero()[0].tolist():
+        for row in np.unique(np.concatenate(self._running.blocks.crossings(slots, computed + counts))).tolist():
             start = int(computed[row]) + 1
             end = start + int(counts[row])
             counts[row] = self._running.blocks.stretch(int(slots[row]), start - 1, end, spare=len(slots)) - start

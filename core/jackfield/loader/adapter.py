@@ -83,15 +83,17 @@ def adapter_places(linears: Iterable[Linear]) -> dict[str, Place]:
 def read_adapter(
     request: LoRARequest, places: Mapping[str, Place], max_rank: int, *, dtype: torch.dtype
 ) -> list[AdapterPart]:
-    """The adapter on the host in `dtype`; LoadError says what does not fit, with names and numbers."""
-    folder = Path(request.lora_path).expanduser()
-    config = _config(folder)
+    """The adapter on the host in `dtype`; LoadError says what does not fit, with names and numbers, or cannot be read."""
+    try:
+        folder = Path(request.lora_path).expanduser()
+        config, pairs = _config(folder), _pairs(folder)
+    except (OSError, RuntimeError) as error:  # RuntimeError: the home of nobody
+        raise LoadError(f"The adapter {request.lora_name!r} cannot be read from lora_path: {error}") from None
     if config.r > max_rank:
         raise LoadError(
             f"The adapter {request.lora_name!r} in {folder} has rank {config.r}; the slots of this engine hold rank "
             f"{max_rank}. Start it with --max-lora-rank {config.r}"
         )
-    pairs = _pairs(folder)
     unknown = sorted(pairs.keys() - places.keys())
     problems = [f"no layer that an adapter may change: {listed(unknown)}"] if unknown else []
     for name, pair in pairs.items():

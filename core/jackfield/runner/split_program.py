@@ -72,7 +72,7 @@ class SplitProgram:
         try:
             self._outputs = program(hidden, msgspec.structs.replace(step, attend=recorder))
         finally:
-            recorder.end()
+            recorder.close()
         self._piece_keys = recorder.keys
         return recorder.num_bytes
 
@@ -105,7 +105,7 @@ class _Recorder:
 
     def __init__(self, key: ProgramKey, pieces: Pieces, buffers: tuple[Hidden, StepInputs], cuts: list[Cut]) -> None:
         self._pieces, self._buffers, self._cuts = pieces, buffers, cuts
-        self._whole = key
+        self._whole, self._is_open = key, False
         self.keys: list[ProgramKey] = []
         self.num_bytes = 0
         self._begin()
@@ -118,14 +118,17 @@ class _Recorder:
         cut = self._cuts[number]
         for bridge, tensor in ((cut.q, q), (cut.k, k), (cut.v, v)):
             bridge.copy_(tensor)
-        self.end()
+        self.close()
         self._begin()
         return cut.out
 
-    def end(self) -> None:
-        """The piece that was begun is complete."""
-        self.num_bytes += self._pieces.end(self.keys[-1])
+    def close(self) -> None:
+        """The piece that was begun, if one was, is complete."""
+        if self._is_open:
+            self._is_open = False
+            self.num_bytes += self._pieces.end(self.keys[-1])
 
     def _begin(self) -> None:
         self.keys.append(msgspec.structs.replace(self._whole, piece=len(self.keys)))
         self._pieces.begin(self.keys[-1], self._buffers)
+        self._is_open = True

@@ -12,10 +12,17 @@ from jackfield.lora_request import LoRARequest
 from jackfield.sampling_params import SamplingParams
 
 
-async def check_adapters(frontend: Frontend, adapters: Mapping[str, LoRARequest]) -> None:
-    """Ask for one token with each adapter; ConfigError with what kept one from answering."""
+async def check_adapters(frontend: Frontend, adapters: Mapping[str, LoRARequest], model_name: str) -> None:
+    """Ask for one token with each adapter; ConfigError with what kept one from answering, or for one that nobody could
+    name since the model has its name.
+    """
     if adapters and not frontend.model.serves_lora:
         raise ConfigError("lora_modules names adapters; start the engine with --enable-lora to serve them")
+    if model_name in adapters:
+        raise ConfigError(
+            f"lora_modules: {model_name!r} is the model's own name; give the adapter another one, or the model with "
+            "served_model_name"
+        )
     for name, lora in adapters.items():
         ask = Ask(
             id=f"adapter-{name}",

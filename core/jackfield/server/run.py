@@ -57,7 +57,7 @@ async def run_server(start: Starter, listener: socket.socket, options: ServerOpt
             tokenizer = await asyncio.to_thread(Tokenizer.load, client.model.tokenizer)
             frontend = Frontend(client, tokenizer, seed=seed, max_waiting=options.max_waiting, timings=serving.metrics)
             try:
-                await check_adapters(frontend, serving.adapters)
+                await check_adapters(frontend, serving.adapters, options.served_model_name or client.model.name)
             except BaseException:
                 await frontend.close()
                 raise

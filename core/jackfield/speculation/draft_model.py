@@ -76,9 +76,8 @@ class ModelDrafter:
             self._continue(needs.slots, (drafts > number).nonzero()[0], number)
         while self._pending:
             self._finish()
-        for row in rows.tolist():  # all drafts but the last were computed too
-            slot, known, count = needs.slots[row], needs.num_known[row], drafts[row]
-            self._tokens[slot, known : known + count - 1] = self._ids[row, : count - 1]
+        of, place = (np.arange(self._num_drafts) < drafts[:, None] - 1).nonzero()  # all but the last were computed too
+        self._tokens[needs.slots[of], needs.num_known[of] + place] = self._ids[of, place]
         return Drafts(drafts, self._ids)
 
     def _forget_all(self) -> None:
@@ -100,11 +99,13 @@ class ModelDrafter:
         for slot in ((self._tenures != now) & (self._tenures != _NOBODY)).nonzero()[0].tolist():
             self._blocks.release(slot)
             self._tenures[slot], self._computed[slot] = _NOBODY, 0
-        for slot, known in zip(needs.slots.tolist(), needs.num_known.tolist(), strict=True):
-            end = min(int(self._computed[slot]), known - 1)  # the last known token gives the logits of the next
-            start = max(0, end - self._num_drafts)  # what came before were no guesses
-            wrong = (self._tokens[slot, start:end] != needs.tokens[slot, start:end]).nonzero()[0]
-            self._computed[slot] = start + int(wrong[0]) if len(wrong) else end
+        slots = needs.slots
+        ends = np.minimum(self._computed[slots], needs.num_known - 1)  # the last known token gives the next's logits
+        places = ends[:, None] - np.arange(self._num_drafts, 0, -1)  # what came before them were no guesses
+        by_slot = slots[:, None], places
+        is_wrong = (self._tokens[by_slot] != needs.tokens[by_slot]) & (places >= 0)
+        first = places[np.arange(len(slots)), is_wrong.argmax(1)]
+        self._computed[slots] = np.where(is_wrong.any(1), first, ends)
 
     def _chunks(self, needs: DraftNeeds, counts: Int32s) -> list[_Chunk]:
         """What to compute before the first draft: within the step's tokens, the platform's rules and the blocks."""

@@ -29,11 +29,12 @@ class NgramDrafter:
         them are known, otherwise the oldest.
         """
         length = len(tokens)
-        ends = np.arange(1, length)  # earlier places that end like the sequence, in ever more tokens
+        ends = np.flatnonzero(tokens[:-1] == tokens[-1]) + 1  # earlier places that end like the sequence, ever longer
         longest = ends[:0]
         for size in range(1, min(self._max, length - 1) + 1):
-            ends = ends[ends >= size]
-            ends = ends[tokens[ends - size] == tokens[length - size]]
+            if size > 1:
+                ends = ends[ends >= size]
+                ends = ends[tokens[ends - size] == tokens[length - size]]
             if not len(ends):
                 break
             if size >= self._min:

@@ -1,4 +1,4 @@
-"""The emulated torch device's probe: always there, never taken unless asked for by name. Imports no torch."""
+"""The probe of every emulated device: always there, never taken unless asked for by name. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ API_VERSION = (0, 1)
 
 def probe() -> Probe:
     """It is emulated, so that it works wherever Python does."""
-    return Probe("usable", "emulated: a torch device on the CPU, for tests", devices=1, by_name_only=True)
+    return Probe("usable", "emulated on the CPU, for tests", devices=1, by_name_only=True)
 
 
 def environment(options: LaunchOptions) -> Launch:

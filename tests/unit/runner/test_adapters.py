@@ -12,9 +12,11 @@ from small_adapters import SmallAdapter, add, layer_name
 from small_engines import PROMPTS, answers, finish
 
 from jackfield.config.json_fields import ConfigError
+from jackfield.engine.messages import EngineRequest
 from jackfield.layers.lora_slots import LoraSlots
 from jackfield.loader.checkpoint import LoadError
 from jackfield.lora_request import LoRARequest
+from jackfield.sampling_params import SamplingParams
 from jackfield_attention.flat_blocks import FlatBlockAttention
 from jackfield_platforms.bucket import BucketPlan
 from jackfield_platforms.graph import EagerRunner
@@ -218,6 +220,24 @@ def test_a_folder_without_an_adapter_is_refused(engine_on, tmp_path):
     (tmp_path / "nowhere" / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 8}))
     with pytest.raises(LoadError, match="not a complete safetensors file"):
         engine._executor.read_adapter(request)
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "~nobody-has-this-name/adapter"], ids=["long", "home"])
+def test_a_path_that_the_system_refuses_is_an_error_of_its_request_alone(engine_on, path):
+    engine = engine_on(Strict, **LORA)
+    with pytest.raises(LoadError, match=r"adapter 'odd'.*lora_path"):
+        engine.add(EngineRequest("0", [1], SamplingParams(seed=0), lora=LoRARequest("odd", 9, path)))
+
+
+def test_a_file_that_cannot_be_read_is_an_error_of_its_request_alone(engine_on, adapters, monkeypatch):
+    engine, folder = engine_on(Strict, **LORA), adapters[1].request.lora_path
+
+    def refuses(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuses)
+    with pytest.raises(LoadError, match=rf"adapter 'adapter-1' .*Permission denied: '{folder}"):
+        add(engine, "0", [1], adapters[1])
 
 
 def test_a_number_stands_for_one_folder(engine_on, adapters):

@@ -9,9 +9,11 @@ import torch
 from small_engines import answers
 
 from jackfield.engine.engine import Engine
-from jackfield.runner.split_program import Bridges, Cut
+from jackfield.models.interface import StepInputs
+from jackfield.runner.split_program import Bridges, Cut, SplitProgram
 from jackfield_attention.flat_blocks import FlatBlockAttention
-from jackfield_platforms.graph import EagerRunner
+from jackfield_platforms.bucket import Bucket
+from jackfield_platforms.graph import EagerRunner, Pieces, ProgramKey
 from jackfield_platforms.refusal import Refused
 from jackfield_platforms.testing.recording_graphs import RecordingGraphRunner
 from jackfield_platforms.testing.strict import CompiledStrictPlatform, StrictPlatform
@@ -170,6 +172,42 @@ def test_an_attention_that_does_not_reach_its_bridge_changes_the_answers(engine_
 def test_a_runner_of_whole_programs_alone_says_so(engine_on):
     with pytest.raises(Refused, match=r"backend nowhere may be in no capture at .*num_tokens.*: programs are compiled"):
         engine_on(WholeOnly)
+
+
+class Failing(Pieces):
+    """Pieces of which one cannot begin, or cannot end."""
+
+    def __init__(self, begins: int, ends: int) -> None:
+        self.begins, self.ends, self.calls = begins, ends, []
+
+    def begin(self, key: ProgramKey, buffers: tuple[Any, ...]) -> None:
+        self.calls.append(("begin", key.piece))
+        if key.piece == self.begins:
+            raise RuntimeError("no room for another capture")
+
+    def end(self, key: ProgramKey) -> int:
+        self.calls.append(("end", key.piece))
+        if key.piece == self.ends:
+            raise RuntimeError("the capture is void")
+        return 1
+
+    def replay(self, key: ProgramKey, buffers: tuple[Any, ...]) -> None:
+        raise AssertionError("nothing was captured")
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "said", "last"),
+    [(1, None, "no room", ("begin", 1)), (None, 0, "is void", ("end", 0))],
+    ids=["begin", "end"],
+)
+def test_a_capture_that_fails_says_why_and_ends_each_piece_once(begins, ends, said, last):
+    pieces = Failing(begins, ends)
+    split = SplitProgram(ProgramKey("forward", Bucket("decode", 2, 2)), pieces, Bridges(), frozenset({0}))
+    x = torch.ones(2, 1, 4)
+    step = StepInputs(x, x, lambda layer, q, k, v, rope: q + k)
+    with pytest.raises(RuntimeError, match=said):
+        split.capture(lambda hidden, step: {"hidden": step.attend(0, x, x, x, None)}, {}, step)
+    assert pieces.calls == [("begin", 0), ("end", 0), ("begin", 1)][: pieces.calls.index(last) + 1]
 
 
 def test_a_bridge_grows_for_a_larger_size_and_smaller_ones_are_its_first_rows():

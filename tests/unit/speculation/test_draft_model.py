@@ -181,13 +181,18 @@ def test_guesses_are_the_models_own_continuations(seed: int, num_blocks: int) ->
     assert all(table.pool.num_free == table.pool.num_blocks - 1 for table in drafter._blocks.tables)
 
 
-def test_a_sequence_that_keeps_its_place_is_computed_once() -> None:
+def roomy() -> tuple[ModelledDraftDevice, ModelDrafter]:
+    """A drafter of up to 3 tokens with more blocks and tokens than it needs."""
     config = SchedulerConfig(
         max_num_seqs=SLOTS, max_num_batched_tokens=64, max_model_len=LENGTH, groups=(KVGroup(None, 4, 50),),
         enable_prefix_caching=False, hash_unit=4,
     )  # fmt: skip
     device = ModelledDraftDevice(config)
-    drafter = ModelDrafter(device, config, num_drafts=3)
+    return device, ModelDrafter(device, config, num_drafts=3)
+
+
+def test_a_sequence_that_keeps_its_place_is_computed_once() -> None:
+    device, drafter = roomy()
     tokens = np.zeros((SLOTS, LENGTH), np.int32)
     sequence = list(range(20))
 
@@ -207,12 +212,7 @@ def test_a_sequence_that_keeps_its_place_is_computed_once() -> None:
 
 
 def test_after_a_failure_it_begins_anew() -> None:
-    config = SchedulerConfig(
-        max_num_seqs=SLOTS, max_num_batched_tokens=64, max_model_len=LENGTH, groups=(KVGroup(None, 4, 50),),
-        enable_prefix_caching=False, hash_unit=4,
-    )  # fmt: skip
-    device = ModelledDraftDevice(config)
-    drafter = ModelDrafter(device, config, num_drafts=3)
+    device, drafter = roomy()
     target = Target(np.random.default_rng(0))
     target.sequences = {1: [3, 4, 5], 3: [6, 7]}
     needs = target.needs(3)
