@@ -87,8 +87,11 @@ def _declare(library: ctypes.CDLL) -> None:
         "linear": (weight, rows, c_int64, rows, c_int32),
         "pack": (weight, c_void_p, c_void_p),
         "gather": (weight, c_void_p, c_int64, rows),
+        "attention": (c_void_p, c_void_p, c_void_p),
     }.items():
         function = getattr(library, f"jackfield_{name}")
         function.argtypes, function.restype = arguments, None
+    plan = library.jackfield_attention_plan
+    plan.argtypes, plan.restype = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p), c_int64
 
 

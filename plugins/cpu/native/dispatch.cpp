@@ -9,7 +9,9 @@
 #define LEVELS(each) each(generic)
 #endif
 
-#define DECLARE(level) extern const LinearKernels linear_kernels_##level;
+#define DECLARE(level)                              \
+    extern const LinearKernels linear_kernels_##level; \
+    extern const AttentionKernels attention_kernels_##level;
 LEVELS(DECLARE)
 
 namespace {
@@ -17,8 +19,9 @@ namespace {
 struct Level {
     const char* name;
     const LinearKernels* linear;
+    const AttentionKernels* attention;
 };
-#define ENTRY(level) {#level, &linear_kernels_##level},
+#define ENTRY(level) {#level, &linear_kernels_##level, &attention_kernels_##level},
 const Level levels[] = {LEVELS(ENTRY)};
 const Level* chosen = nullptr;
 
@@ -56,4 +59,7 @@ EXPORT void jackfield_linear(const Weight* weight, const Rows* x, int64_t rows, 
 EXPORT void jackfield_pack(const Weight* weight, const void* from, void* to) { chosen->linear->pack(weight, from, to); }
 EXPORT void jackfield_gather(const Weight* weight, const int64_t* ids, int64_t count, const Rows* out) {
     chosen->linear->gather(weight, ids, count, out);
+}
+EXPORT void jackfield_attention(const AttentionShape* shape, const AttentionStep* step, const AttentionCall* call) {
+    chosen->attention->attention(shape, step, call);
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "attention.h"
 #include "weight.h"
 
 struct LinearKernels {
@@ -12,9 +13,14 @@ struct LinearKernels {
     void (*gather)(const Weight*, const int64_t* ids, int64_t count, const Rows* out);
 };
 
+struct AttentionKernels {
+    void (*attention)(const AttentionShape*, const AttentionStep*, const AttentionCall*);
+};
+
 #define JOIN_(name, level) name##_##level
 #define JOIN(name, level) JOIN_(name, level)
 #if defined(LEVEL)
 #define TABLE(name) JOIN(name, LEVEL)
 extern const LinearKernels TABLE(linear_kernels);
+extern const AttentionKernels TABLE(attention_kernels);
 #endif
