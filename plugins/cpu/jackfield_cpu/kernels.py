@@ -88,6 +88,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "pack": (weight, c_void_p, c_void_p),
         "gather": (weight, c_void_p, c_int64, rows),
         "attention": (c_void_p, c_void_p, c_void_p),
+        "large_pages": (c_void_p, c_int64),
     }.items():
         function = getattr(library, f"jackfield_{name}")
         function.argtypes, function.restype = arguments, None

@@ -151,6 +151,8 @@ class NativeAttention(AttentionBackend[NativePlan]):
         pair = (2, LANES) if self.dtype == torch.float32 else (LANES, 2)
         k = torch.empty(num_blocks, kv.kv_heads, size // LANES, kv.k_dim // 2, *pair, dtype=self.dtype)
         v = torch.empty(num_blocks, kv.kv_heads, size // 2, kv.v_dim // LANES, *pair, dtype=self.dtype)
+        for x in (k, v):
+            self.library.jackfield_large_pages(x.data_ptr(), x.nbytes)
         return PanelCache(k, v)
 
     def blank(self, bucket: Bucket) -> NativePlan:
@@ -164,21 +166,20 @@ class NativeAttention(AttentionBackend[NativePlan]):
             table = np.ascontiguousarray(table, np.int32)
         addresses = [array.ctypes.data for array in (*held, table)]
         given = _Layout(layout.num_rows, *addresses, table.shape[1], table.strides[0] // table.itemsize)
-        if self._fill(given, into) > into.memory.size:
-            raise AssertionError("a plan's memory was made as large as its step")
+        needed = self._fill(given, into)
+        if needed > into.memory.size:
+            into.memory = np.empty(2 * needed, np.int32)
+            self._fill(given, into)
 
     def _fill(self, given: _Layout, into: NativePlan) -> int:
-        """Plan into `into`, whose memory is made larger where it is too small. Returns how much was needed."""
-        for _ in range(2):
-            memory = into.memory
-            needed: int = self.library.jackfield_attention_plan(
-                self.shape_at, addressof(given), memory.ctypes.data, memory.size, addressof(into.step)
-            )
-            if needed < 0:
-                raise ValueError(f"A row is longer than its blocks: wanted kv_len at most {given.table_width} blocks")
-            if needed <= memory.size:
-                break
-            into.memory = np.empty(2 * needed, np.int32)
+        """Plan into `into`, unless its memory is smaller than what is returned."""
+        memory = into.memory
+        needed: int = self.library.jackfield_attention_plan(
+            self.shape_at, addressof(given), memory.ctypes.data, memory.size, addressof(into.step)
+        )
+        if needed < 0:
+            most = given.table_width * self.block_size
+            raise ValueError(f"kv_len must be at most {most}, which the block table has room for; a row is longer")
         return needed
 
     def run(

@@ -143,18 +143,18 @@ INLINE void narrow(const float* from, int64_t dim, uint16_t* to) {
 }
 
 template <class Source>
-static void write(const Job& job, const StepWrite& job_part) {
+static void write(const Job& job, const StepWrite& tokens) {
     const AttentionShape& shape = *job.shape;
     const AttentionCall& call = *job.call;
-    const StepRow& row = job.step->row[job_part.row];
-    const int64_t panel = job_part.position / PANEL * PANEL, first = job_part.position - panel;
-    const int64_t token = row.first_token + job_part.position - (row.kv_len - row.num_new);
+    const StepRow& row = job.step->row[tokens.row];
+    const int64_t panel = tokens.position / PANEL * PANEL, first = tokens.position - panel;
+    const int64_t token = row.first_token + tokens.position - (row.kv_len - row.num_new);
     const int64_t widest = (shape.k_dim > shape.v_dim ? shape.k_dim : shape.v_dim) + LANES;
     float* x = (float*)pool_scratch(2, widest * 6);
     uint16_t* rounded = (uint16_t*)(x + widest);
     for (int64_t head = 0; head < shape.kv_heads; head++) {
         uint8_t *keys = keys_at<Source>(job, row, head, panel), *values = values_at<Source>(job, row, head, panel);
-        for (int64_t i = 0; i < job_part.count; i++) {
+        for (int64_t i = 0; i < tokens.count; i++) {
             const int64_t lane = first + i, pair = lane / 2, odd = lane % 2;
             read_head(call.k, shape.dtype, token + i, head, shape.k_dim, x);
             rotate(call, token + i, x);
@@ -213,7 +213,7 @@ static void clean(const uint8_t* from, int64_t dim, int64_t first, int64_t last,
 
 // Rows of queries that are multiplied together, and the stretch that they are multiplied with.
 struct Tile {
-    const Stretch *stretch, *ahead;  // `ahead` is fetched into the cache meanwhile
+    const Stretch *stretch, *ahead;  // fetched meanwhile: values by the keys' product, the next keys by the values'
     const void* q;       // [k_dim][rows] float32, or [k_dim / 2][rows] pairs
     float* answers;      // [rows][v_dim]
     float* top;          // [rows]: highest scores so far
@@ -228,16 +228,16 @@ struct Tile {
 
 template <class Source, int R, int P>
 static void score(const Tile& tile, int first, float* out) {  // `out` [R][64]
-    const uint8_t *keys[P], *ahead[P];
-    for (int p = 0; p < P; p++) keys[p] = tile.stretch->keys[first + p], ahead[p] = tile.ahead->keys[first + p];
+    const uint8_t *keys[P], *values[P];
+    for (int p = 0; p < P; p++) keys[p] = tile.stretch->keys[first + p], values[p] = tile.stretch->values[first + p];
     V sums[P][R];
     for (int p = 0; p < P; p++)
         for (int r = 0; r < R; r++) sums[p][r] = zero();
     for (int64_t pair = 0; pair < tile.k_dim / 2; pair++) {
 #pragma GCC unroll 4
         for (int p = 0; p < P; p++) {
-            __builtin_prefetch(ahead[p] + pair * Source::BYTES);
-            if (Source::BYTES > 64) __builtin_prefetch(ahead[p] + pair * Source::BYTES + 64);
+            __builtin_prefetch(values[p] + pair * Source::BYTES);
+            if (Source::BYTES > 64) __builtin_prefetch(values[p] + pair * Source::BYTES + 64);
         }
         if constexpr (Source::DOTS) {
 #if defined(__AVX512BF16__)
@@ -316,7 +316,7 @@ static void gather(const Tile& tile, int64_t first, const float* weights, const 
     for (int r = 0; r < R; r++)
         for (int p = 0; p < P; p++) sums[p][r] = load(tile.answers + r * tile.v_dim + at[p] * LANES) * all(scaled[r]);
     for (int i = 0; i < tile.stretch->panels; i++) {
-        const uint8_t *values = tile.stretch->values[i], *ahead = tile.ahead->values[i];
+        const uint8_t *values = tile.stretch->values[i], *ahead = tile.ahead->keys[i];
         for (int64_t pair = 0; pair < PANEL / 2; pair++, values += pair_bytes, ahead += pair_bytes) {
 #pragma GCC unroll 4
             for (int p = 0; p < P; p++) {

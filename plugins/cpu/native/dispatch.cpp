@@ -3,6 +3,10 @@
 
 #include <cstring>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #if defined(__x86_64__)
 #define LEVELS(each) each(avx512_bf16) each(avx512) each(avx2)
 #else
@@ -62,4 +66,14 @@ EXPORT void jackfield_gather(const Weight* weight, const int64_t* ids, int64_t c
 }
 EXPORT void jackfield_attention(const AttentionShape* shape, const AttentionStep* step, const AttentionCall* call) {
     chosen->attention->attention(shape, step, call);
+}
+
+// Asks for large pages: memory that is read in pieces of some KiB all over the place needs fewer address look-ups.
+EXPORT void jackfield_large_pages(void* memory, int64_t bytes) {
+#if defined(__linux__)
+    const uintptr_t page = 4096, first = ((uintptr_t)memory + page - 1) / page * page, last = ((uintptr_t)memory + bytes) / page * page;
+    if (first < last) madvise((void*)first, last - first, MADV_HUGEPAGE);
+#else
+    (void)memory, (void)bytes;
+#endif
 }
