@@ -94,5 +94,3 @@ def _declare(library: ctypes.CDLL) -> None:
         function.argtypes, function.restype = arguments, None
     plan = library.jackfield_attention_plan
     plan.argtypes, plan.restype = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p), c_int64
-
-
