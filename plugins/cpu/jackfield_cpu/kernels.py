@@ -116,6 +116,10 @@ def _declare(library: ctypes.CDLL) -> None:
         "after": (layer, *[c_void_p] * 3, c_int64, *[c_void_p] * 2),
         "norm": (rows, rows, c_int64, c_int64, c_void_p, c_double, rows, rows),
         "silu_mul": (rows, c_int64, c_int64, rows),
+        "attention": (c_void_p, c_void_p, c_void_p),
+        "large_pages": (c_void_p, c_int64),
     }.items():
         function = getattr(library, f"jackfield_{name}")
         function.argtypes, function.restype = arguments, None
+    plan = library.jackfield_attention_plan
+    plan.argtypes, plan.restype = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p), c_int64

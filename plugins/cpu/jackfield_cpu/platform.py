@@ -12,6 +12,7 @@ from jackfield_attention.paged import PagedTorchAttention
 from jackfield_cpu.kernels import kernels
 from jackfield_cpu.linear import OneDnnLinear, PanelLinear, onednn_refusals
 from jackfield_cpu.memory import process_memory
+from jackfield_cpu.native_attention import NativeAttention
 from jackfield_cpu.native_layer import fuse
 from jackfield_cpu.native_linear import NativeLinear
 from jackfield_cpu.native_ops import ops
@@ -41,7 +42,7 @@ class CpuPlatform(Platform):
         return Capabilities(dtypes=dtypes, kv_dtypes=dtypes, asynchronous=False, memory_utilization=0.5, max_ranks=None)
 
     def attention_backends(self) -> Sequence[type[AttentionBackend[Any]]]:
-        return (PagedTorchAttention, FlatBlockAttention)
+        return (NativeAttention, PagedTorchAttention, FlatBlockAttention)
 
     def device(self, rank: int = 0) -> torch.device:
         return torch.device("cpu")

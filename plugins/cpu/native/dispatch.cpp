@@ -3,6 +3,10 @@
 
 #include <cstring>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #if defined(__x86_64__)
 #define LEVELS(each) each(avx512_bf16) each(avx512) each(avx2)
 #else
@@ -11,7 +15,8 @@
 
 #define DECLARE(level)                                 \
     extern const LinearKernels linear_kernels_##level; \
-    extern const LayerKernels layer_kernels_##level;
+    extern const LayerKernels layer_kernels_##level;   \
+    extern const AttentionKernels attention_kernels_##level;
 LEVELS(DECLARE)
 
 namespace {
@@ -20,8 +25,9 @@ struct Level {
     const char* name;
     const LinearKernels* linear;
     const LayerKernels* layer;
+    const AttentionKernels* attention;
 };
-#define ENTRY(level) {#level, &linear_kernels_##level, &layer_kernels_##level},
+#define ENTRY(level) {#level, &linear_kernels_##level, &layer_kernels_##level, &attention_kernels_##level},
 const Level levels[] = {LEVELS(ENTRY)};
 const Level* chosen = nullptr;
 
@@ -74,4 +80,18 @@ EXPORT void jackfield_norm(const Rows* x, const Rows* y, int64_t rows, int64_t w
 }
 EXPORT void jackfield_silu_mul(const Rows* x, int64_t rows, int64_t width, const Rows* to) {
     chosen->layer->silu_mul(x, rows, width, to);
+}
+EXPORT void jackfield_attention(const AttentionShape* shape, const AttentionStep* step, const AttentionCall* call) {
+    chosen->attention->attention(shape, step, call);
+}
+
+// Asks for large pages: memory that is read in pieces of some KiB all over the place needs fewer address look-ups.
+EXPORT void jackfield_large_pages(void* memory, int64_t bytes) {
+#if defined(__linux__)
+    const uintptr_t page = 4096, first = ((uintptr_t)memory + page - 1) / page * page,
+                    last = ((uintptr_t)memory + bytes) / page * page;
+    if (first < last) madvise((void*)first, last - first, MADV_HUGEPAGE);
+#else
+    (void)memory, (void)bytes;
+#endif
 }

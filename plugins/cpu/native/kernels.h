@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "attention.h"
 #include "layer.h"
 #include "weight.h"
 
@@ -22,10 +23,15 @@ struct LayerKernels {
     void (*silu_mul)(const Rows* x, int64_t rows, int64_t width, const Rows* to);
 };
 
+struct AttentionKernels {
+    void (*attention)(const AttentionShape*, const AttentionStep*, const AttentionCall*);
+};
+
 #define JOIN_(name, level) name##_##level
 #define JOIN(name, level) JOIN_(name, level)
 #if defined(LEVEL)
 #define TABLE(name) JOIN(name, LEVEL)
 extern const LinearKernels TABLE(linear_kernels);
 extern const LayerKernels TABLE(layer_kernels);
+extern const AttentionKernels TABLE(attention_kernels);
 #endif

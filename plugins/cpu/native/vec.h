@@ -26,6 +26,11 @@ typedef float FloatPart __attribute__((vector_size(WIDTH)));
 typedef int32_t IntPart __attribute__((vector_size(WIDTH)));
 typedef uint32_t WordPart __attribute__((vector_size(WIDTH)));
 
+// Memory that is aligned to its numbers alone. Registers are read and written one by one: a copy of the whole value
+// goes through the stack in smaller pieces.
+typedef float FloatMemory __attribute__((vector_size(WIDTH), aligned(4), may_alias));
+typedef uint32_t WordMemory __attribute__((vector_size(WIDTH), aligned(1), may_alias));
+
 struct V {  // float
     FloatPart p[PARTS];
 };
@@ -41,13 +46,15 @@ INLINE V all(float x) {
 INLINE V zero() { return V{}; }
 INLINE V load(const float* from) {
     V v;
-    memcpy(&v, from, sizeof v);
+    for (int i = 0; i < PARTS; i++) v.p[i] = ((const FloatMemory*)from)[i];
     return v;
 }
-INLINE void store(float* to, V v) { memcpy(to, &v, sizeof v); }
+INLINE void store(float* to, V v) {
+    for (int i = 0; i < PARTS; i++) ((FloatMemory*)to)[i] = v.p[i];
+}
 INLINE W load_words(const void* from) {
     W w;
-    memcpy(&w, from, sizeof w);
+    for (int i = 0; i < PARTS; i++) w.p[i] = ((const WordMemory*)from)[i];
     return w;
 }
 INLINE V operator+(V a, V b) {
@@ -80,12 +87,12 @@ INLINE V min(V a, V b) {
 }
 INLINE V as_float(W w) {
     V v;
-    memcpy(&v, &w, sizeof v);
+    for (int i = 0; i < PARTS; i++) v.p[i] = (FloatPart)w.p[i];
     return v;
 }
 INLINE W as_words(V v) {
     W w;
-    memcpy(&w, &v, sizeof w);
+    for (int i = 0; i < PARTS; i++) w.p[i] = (WordPart)v.p[i];
     return w;
 }
 INLINE float sum(V v) {
