@@ -15,7 +15,7 @@ constexpr int64_t FEWEST_ROWS = 12;  // of a smaller item, where there are too f
 constexpr int64_t SHORTEST_PART = 256;  // keys
 constexpr int64_t PARTS_A_THREAD = 8;   // an item that is more than this share of a thread's work is split
 
-struct Work {
+struct Lists {
     std::vector<StepRow> rows;
     std::vector<StepWrite> writes;
     std::vector<StepItem> items;
@@ -41,7 +41,7 @@ int64_t queries_an_item(const AttentionShape& shape, const AttentionLayout& layo
     return std::max<int64_t>(1, rows / group);
 }
 
-void list(const AttentionShape& shape, const AttentionLayout& layout, int64_t queries, Work& work) {
+void list(const AttentionShape& shape, const AttentionLayout& layout, int64_t queries, Lists& work) {
     for (int64_t row = 0; row < layout.rows; row++) {
         const int64_t num_new = layout.num_new[row], kv_len = layout.kv_len[row], done = kv_len - num_new;
         if (num_new <= 0) continue;
@@ -68,7 +68,7 @@ void list(const AttentionShape& shape, const AttentionLayout& layout, int64_t qu
     }
 }
 
-void split(const AttentionShape& shape, int threads, Work& work) {
+void split(const AttentionShape& shape, int threads, Lists& work) {
     const int64_t group = shape.query_heads / shape.kv_heads;
     int64_t total = 0;
     for (const StepItem& item : work.items) total += cost(item, group) * shape.kv_heads;
@@ -112,7 +112,7 @@ EXPORT int64_t jackfield_attention_plan(const AttentionShape* shape, const Atten
                                         int64_t capacity, AttentionStep* step) {
     for (int64_t row = 0; row < layout->rows; row++)
         if (layout->num_new[row] > 0 && layout->kv_len[row] > layout->table_width * shape->block_size) return -1;
-    static thread_local Work work;
+    static thread_local Lists work;
     work.rows.clear(), work.writes.clear(), work.items.clear(), work.groups.clear(), work.table.clear();
     work.slots = work.most_queries = 0;
     const int threads = pool_threads();

@@ -30,7 +30,10 @@ from jackfield_platforms.capabilities import SchedulingRules
         ({"num_speculative_tokens": 17, "model": "m"}, "must be 1 to 16; got 17"),
         ({"num_speculative_tokens": 3, "method": "ngram", "model": "m"}, '"ngram" takes neither model nor platform'),
         ({"num_speculative_tokens": 3, "method": "ngram", "platform": "cpu"}, '"ngram" takes neither'),
-        ({"num_speculative_tokens": 3, "model": "m", "prompt_lookup_max": 9}, 'prompt_lookup_max is for "method": "ngram"'),
+        (
+            {"num_speculative_tokens": 3, "model": "m", "prompt_lookup_max": 9},
+            'prompt_lookup_max is for "method": "ngram"',
+        ),
         ({"num_speculative_tokens": 3, "method": "ngram", "prompt_lookup_max": 1}, "prompt_lookup_max; got 2 and 1"),
     ],
 )
