@@ -83,7 +83,7 @@ def adapter_places(linears: Iterable[Linear]) -> dict[str, Place]:
 def read_adapter(
     request: LoRARequest, places: Mapping[str, Place], max_rank: int, *, dtype: torch.dtype
 ) -> list[AdapterPart]:
-    """The adapter on the host in `dtype`; LoadError says what does not fit, with names and numbers, or cannot be read."""
+    """The adapter on the host in `dtype`; LoadError says with names and numbers what does not fit or cannot be read."""
     try:
         folder = Path(request.lora_path).expanduser()
         config, pairs = _config(folder), _pairs(folder)
