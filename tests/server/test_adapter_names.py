@@ -108,7 +108,7 @@ def test_an_adapter_may_not_have_the_model_s_own_name(adapted: Servers, go: Go) 
 
     async def test() -> None:
         async with adapted.inside(ServerOptions(lora_modules=("poet=/adapters/poet", "scripted=/a"))) as server:
-            with pytest.raises(ConfigError, match="'scripted' is the model's own name; .*served_model_name"):
+            with pytest.raises(ConfigError, match=r"'scripted' is the model's own name; .*served_model_name"):
                 await check_adapters(server.serving.frontend, server.serving.adapters, server.serving.model_name)
             assert not server.engine.requests
 
