@@ -34,16 +34,21 @@ def test_a_folder_without_weights_is_explained(config_only):
     said = json.loads(done.stdout)
     assert (said["platform"], said["model"], said["dtype"]) == ("cpu", config_only, "float32")
     assert [one["what"] for one in said["ops"]] == ["rms_norm", "reduce_add_rms_norm", "silu_mul", "rotary", "lora_add"]
-    assert [one["by"] for one in said["layers"]] == ["its parts"]
+    assert [one["by"] for one in said["layers"]] == ["one fused call"], "the CPU's kernels were built"
     assert len(said["linears"]) == 1 + 4 * 4
     assert all(one["by"] for part in ("ops", "attention", "linears") for one in said[part])
     assert done.returncode == 0
 
 
-def test_the_tables_hold_ops_attention_and_layers():
+@pytest.mark.parametrize(
+    ("kernels", "attention", "layers"),
+    [("", "native", "one fused call"), ("none", "paged-torch", "cpu: JACKFIELD_CPU_KERNELS=none")],
+)
+def test_the_tables_hold_ops_attention_and_layers(kernels, attention, layers, monkeypatch):
+    monkeypatch.setenv("JACKFIELD_CPU_KERNELS", kernels)
     said = explained("--dtype", "float32").stdout
     assert "LlamaForCausalLM" in said
-    for words in ("reduce_add_rms_norm", "paged-torch", "model.layers.0-3.self_attn.qkv_proj", "cpu: no fused layers"):
+    for words in ("reduce_add_rms_norm", attention, "model.layers.0-3.self_attn.qkv_proj", layers):
         assert words in said
 
 

@@ -144,7 +144,9 @@ def jackfield(*words, status=0):
 def test_doctor_asks_every_attention_backend_about_a_model():
     said = json.loads(jackfield("doctor", "--platform", "cpu", "--model", "--json"))
     (group,) = said["model"]["attention"]
-    assert (group["layers"], [why for _, why in group["backends"]]) == ("0-3", [None, None])
+    assert group["layers"] == "0-3"
+    assert len(group["backends"]) > 1
+    assert all(why is None for _, why in group["backends"])
     assert [name for name, _ in group["backends"]] == said["device"]["attention_backends"]
 
 
