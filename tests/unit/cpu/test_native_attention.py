@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import native_levels
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from jackfield_attention.dense import dense_attention
-from jackfield_cpu.kernels import Kernels, kernels
 from jackfield_cpu.native_attention import NativeAttention, NativePlan
 from jackfield_platforms.attention import AttentionNeed, LayerKV, Layout, Rope
 from jackfield_platforms.bucket import Bucket
@@ -26,20 +26,18 @@ from jackfield_platforms.testing.conformance.mismatch import near
 from jackfield_platforms.testing.conformance.tolerances import tolerance
 
 NAN = float("nan")
-FOUND = kernels()
-LEVELS = ["avx512_bf16", "avx512", "avx2", "generic"]  # the widest first; what runs one runs those after it
-RUNNING = [] if isinstance(FOUND, str) else LEVELS[LEVELS.index(FOUND.name) :][: 1 if FOUND.name == "generic" else -1]
-needs_kernels = pytest.mark.skipif(isinstance(FOUND, str), reason=f"no kernels: {FOUND}")
 
 
-@pytest.fixture(params=RUNNING or [None])
-def level(request: pytest.FixtureRequest) -> Iterator[Kernels]:
-    """Each instruction set that this processor has; afterwards the process's own one again, and its threads."""
-    assert isinstance(FOUND, Kernels), "tests of it are skipped"
-    FOUND.library.jackfield_choose(request.param.encode())
-    yield FOUND
-    FOUND.library.jackfield_choose(FOUND.name.encode())
-    FOUND.library.jackfield_set_threads(torch.get_num_threads())
+@pytest.fixture(params=native_levels.levels())
+def serve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """`serve(threads)`: attention runs on the kernels of each instruction set, with so many threads; 2 until told."""
+
+    def told(threads: int) -> None:
+        found = native_levels.kernels_of(request.param, threads)
+        monkeypatch.setattr("jackfield_cpu.native_attention.kernels", lambda: found)
+
+    told(2)
+    return told
 
 
 def a_need(dtype: str = "float32", **changes: object) -> AttentionNeed:
@@ -148,7 +146,6 @@ changes = st.fixed_dictionaries(
 )
 
 
-@needs_kernels
 @given(
     rows=st.lists(a_row, min_size=1, max_size=6),
     need=changes,
@@ -171,21 +168,19 @@ def test_any_step_gives_the_oracles_answer_and_writes_its_own_tokens_alone(rows,
 MIXED = [(40, 1), (7, 1), (150, 13), (24, 24), (200, 131), (64, 64)]
 
 
-@needs_kernels
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("more", [{}, {"window": 21}, {"sinks": True, "soft_cap": 2.0, "window": 11, "v_dim": 32}])
 @pytest.mark.parametrize("heads", [(2, 2), (8, 2), (26, 2), (7, 1)])
-def test_every_instruction_set_and_number_of_heads(level, dtype, more, heads):
+def test_every_instruction_set_and_number_of_heads(serve, dtype, more, heads):
     scene = a_scene(MIXED, a_need(dtype, query_heads=heads[0], kv_heads=heads[1], **more))
     scene.check(scene.run())
 
 
-@needs_kernels
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("rows", [[(8192, 1)], [(8190, 9), (300, 1)]], ids=str)
-def test_one_long_sequence_is_shared_by_all_threads(level, threads, rows, dtype):
-    level.library.jackfield_set_threads(threads)
+def test_one_long_sequence_is_shared_by_all_threads(serve, threads, rows, dtype):
+    serve(threads)
     scene = a_scene(rows, a_need(dtype, sinks=True))
     plan = scene.plan()
     assert (plan.step.groups > 0) == (threads > 1), "one thread has nobody to share with"
@@ -193,20 +188,20 @@ def test_one_long_sequence_is_shared_by_all_threads(level, threads, rows, dtype)
         scene.check(scene.backend.run(scene.q, scene.k, scene.v, scene.layer, plan))
 
 
-@needs_kernels
-def test_threads_may_change_between_plan_and_run(level):
+def test_threads_may_change_between_plan_and_run(serve):
+    serve(4)
     scene = a_scene([(8192, 1), (70, 70)], a_need())
-    level.library.jackfield_set_threads(4)
     plan = scene.plan()
-    level.library.jackfield_set_threads(1)
-    scene.check(scene.backend.run(scene.q, scene.k, scene.v, scene.layer, plan))
+    scene.backend.library.jackfield_set_threads(1)
+    out = scene.backend.run(scene.q, scene.k, scene.v, scene.layer, plan)
+    scene.backend.library.jackfield_set_threads(4)
+    scene.check(out)
 
 
-@needs_kernels
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("interleaved", [False, True])
 @pytest.mark.parametrize("rotary_dim", [64, 24, 6])
-def test_queries_and_written_keys_are_rotated(level, dtype, interleaved, rotary_dim):
+def test_queries_and_written_keys_are_rotated(serve, dtype, interleaved, rotary_dim):
     scene = a_scene([(45, 45), (1, 1), (20, 20)], a_need(dtype, k_dim=64))
     angle = torch.rand(60, rotary_dim // 2) * 6
     table = torch.cat((angle.cos(), angle.sin()), dim=1)
@@ -223,7 +218,6 @@ def test_queries_and_written_keys_are_rotated(level, dtype, interleaved, rotary_
     scene.check(out)
 
 
-@needs_kernels
 def test_heads_may_be_parts_of_one_projection():
     scene = a_scene(MIXED, a_need("bfloat16", query_heads=6))
     whole = torch.cat((scene.q, scene.k, scene.v), dim=1)
@@ -235,7 +229,6 @@ def test_heads_may_be_parts_of_one_projection():
     scene.check(scene.run())
 
 
-@needs_kernels
 def test_rows_without_tokens_are_passed_over():
     scene = a_scene([(20, 1), (50, 30)], a_need())
     layout = scene.layout
@@ -255,7 +248,6 @@ def test_rows_without_tokens_are_passed_over():
     assert scene.run().shape == scene.q.shape
 
 
-@needs_kernels
 def test_a_plan_is_filled_again_for_larger_and_for_smaller_steps():
     need = a_need()
     plan = a_scene([(1, 1)], need).plan()
@@ -265,7 +257,6 @@ def test_a_plan_is_filled_again_for_larger_and_for_smaller_steps():
         scene.check(scene.backend.run(scene.q, scene.k, scene.v, scene.layer, plan))
 
 
-@needs_kernels
 def test_a_row_longer_than_its_blocks_is_an_error():
     scene = a_scene([(40, 1)], a_need())
     scene.layout.block_table = scene.layout.block_table[:, :2]
@@ -273,7 +264,6 @@ def test_a_row_longer_than_its_blocks_is_an_error():
         scene.plan()
 
 
-@needs_kernels
 def test_nan_of_a_query_reaches_its_own_answer_and_no_other():
     scene = a_scene([(30, 30), (9, 1)], a_need())
     scene.q[4, 1, 0] = NAN
@@ -282,7 +272,6 @@ def test_nan_of_a_query_reaches_its_own_answer_and_no_other():
     assert not out[:31].isnan().flatten(1).any(1)[torch.arange(31) != 4].any()
 
 
-@needs_kernels
 @pytest.mark.parametrize(
     ("need", "reason"),
     [
