@@ -26,7 +26,6 @@ NOT_OFFERED = {
         "check_pieces_equal_eager_on_new_contents",
         "check_pieces_of_two_sizes_do_not_disturb_each_other",
         "check_what_runs_between_pieces_is_not_replayed",
-        "check_fused_layer",
     },
     "strict": {"check_rows_padded_to_one_length", "check_fused_layer", "check_two_ranks_agree"},
 }
