@@ -66,7 +66,7 @@ def test_a_wrong_import_gives_other_tokens(small: SmallModel) -> None:
 
 
 def test_what_is_imported_can_be_exported_again(small: SmallModel) -> None:
-    first, second, third = (engine_for(small, block_size=size) for size in (16, 32, 8))
+    first, second, third = (engine_for(small, block_size=size) for size in (32, 64, 16))
     answer = run(first, small, [PLACE])
     once = first.export_kv(small.prompts[PLACE])
     second.import_kv(once)

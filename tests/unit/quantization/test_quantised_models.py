@@ -13,6 +13,7 @@ import torch
 from packed_tensors import Exact, Tensors, block_fp8, gptq, gptq_groups, rounded_to_int8
 from small_checkpoints import FUSED, LINEARS, engine_of, greedy, plain_linear, replaced, tensors_of, write
 
+from jackfield_cpu.native_linear import NativeLinear
 from jackfield_platforms.dequant_linear import TorchDequantLinear
 from jackfield_platforms.linear import Encoded, Encoding
 
@@ -23,15 +24,21 @@ NUM_PRODUCTS = 2 * 4  # qkv, o, gate_up, down in each layer
 
 @pytest.fixture
 def packed(monkeypatch: pytest.MonkeyPatch) -> list[Encoding]:
-    """The encodings that the reference op packs."""
+    """The encodings, other than plain floats, that the reference op and the CPU's own pack."""
     seen: list[Encoding] = []
-    pack = TorchDequantLinear.pack
 
-    def recorded(self: TorchDequantLinear, encoded: Encoded) -> Any:
-        seen.append(encoded.encoding)
-        return pack(self, encoded)
+    def record(op: type[Any]) -> None:
+        pack = op.pack
 
-    monkeypatch.setattr(TorchDequantLinear, "pack", recorded)
+        def recorded(self: Any, encoded: Encoded) -> Any:
+            if not encoded.encoding.is_plain:
+                seen.append(encoded.encoding)
+            return pack(self, encoded)
+
+        monkeypatch.setattr(op, "pack", recorded)
+
+    record(TorchDequantLinear)
+    record(NativeLinear)
     return seen
 
 
