@@ -3,8 +3,8 @@
     python benchmarks/floor.py [--gib 2] [--openvino PYTHON] [--skip matrix] [--json]
 
 Bandwidth is the best of several kernels that read memory with all cores (`bandwidth.py`); a matrix peak is the best of
-torch, oneDNN, OpenVINO and our own kernels over the sizes of a 0.6B Qwen3 layer (`matrix_peak.py`). JACKFIELD_CPU_KERNELS
-chooses which of our kernels run. The machine should do nothing else; the figures drift between hours all the same, so
+torch, oneDNN, OpenVINO and our own kernels over the sizes of a 0.6B Qwen3 layer (`matrix_peak.py`);
+JACKFIELD_CPU_KERNELS chooses ours. The machine should do nothing else; the figures drift between hours all the same, so
 other benchmarks sample the bandwidth beside each of their runs: `Bandwidth().sample()`.
 """
 

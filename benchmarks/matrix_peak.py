@@ -28,7 +28,7 @@ Multiply = Callable[[], Any]
 
 
 class Way(NamedTuple):
-    """Who multiplies. `prepare` takes rows, [out, in] and packs the weight; RuntimeError or ValueError where it cannot."""
+    """Who multiplies. `prepare` takes rows and [out, in], and packs; RuntimeError or ValueError says why not."""
 
     by: str
     format: str

@@ -1,4 +1,4 @@
-"""Matrix products by OpenVINO, for `matrix_peak.py`: a JSON line for each size and format. Needs openvino and numpy only.
+"""Matrix products by OpenVINO, for `matrix_peak.py`: a JSON line a size and format. Needs openvino and numpy only.
 
 int8 is a float activation that OpenVINO quantises itself beside weights that are compressed to int8, as its language
 models run, and a product of numbers that are quantised before it (FakeQuantize), as its converted vision models do.
