@@ -63,15 +63,6 @@ class Peaks(NamedTuple):
         """The fastest in one format at any size."""
         return max((rate for rate in self.rates if rate.format == format), key=lambda rate: rate.rate, default=None)
 
-    def ceiling(self, format: str) -> float:
-        """The rate that a model with weights of this format could hope for.
-
-        A processor without bfloat16 arithmetic multiplies bfloat16 weights in float32, and int8 weights may be widened
-        too: the fastest of the formats that are at least as wide counts.
-        """
-        wider = FORMATS[: FORMATS.index(format) + 1]
-        return max(rate.rate for rate in self.rates if rate.format in wider)
-
 
 def measure(
     *, openvino: str | None = None, threads: int | None = None, rows: tuple[int, ...] = ROWS, tries: int = TRIES

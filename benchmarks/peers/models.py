@@ -60,22 +60,29 @@ class Models:
         if format == "safetensors":
             command = [sys.executable, str(MAKE_CHECKPOINT), self._shape, str(part)]
         elif format == "openvino":
-            export = [self._bin("openvino", "optimum-cli"), "export", "openvino", "--model", str(self.prepare("safetensors"))]
+            export = [
+                self._bin("openvino", "optimum-cli"),
+                "export",
+                "openvino",
+                "--model",
+                str(self.prepare("safetensors")),
+            ]
             int4 = ["--sym", "--group-size", "128", "--ratio", "1.0"] if kind == "int4" else []
             command = [*export, "--task", "text-generation-with-past", "--weight-format", kind, *int4, str(part)]
         elif kind == "bf16":
             source = str(self._installs.llama_source)
-            command = [self._gguf_python(), str(CONVERT_GGUF), source, str(self.prepare("safetensors")), str(part)]
+            command = [
+                self._installs.python("hf"),
+                str(CONVERT_GGUF),
+                source,
+                str(self.prepare("safetensors")),
+                str(part),
+            ]
         else:
             quantize = str(self._installs.llama_programs / "llama-quantize")
             command = [quantize, str(self.prepare("gguf-bf16")), str(part), kind.upper()]
         self._run(files, command)
         part.rename(made)
-
-    def _gguf_python(self) -> str:
-        """The converter needs torch and transformers: the peer's environment if it is there, or ours."""
-        theirs = Path(self._installs.python("hf"))
-        return str(theirs) if theirs.exists() else sys.executable
 
     def _bin(self, peer: str, program: str) -> str:
         return str(Path(self._installs.python(peer)).parent / program)
@@ -84,7 +91,12 @@ class Models:
         log = self._installs.logs / f"make-{self._shape}-{files}.log"
         with log.open("w") as out:
             done = subprocess.run(
-                command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **OFFLINE}, cwd=self._folder, check=False
+                command,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **OFFLINE},
+                cwd=self._folder,
+                check=False,
             )
         if done.returncode:
             raise InstallFailed(f"{Path(command[0]).name} could not make {files} of {self._shape}; see {log}")

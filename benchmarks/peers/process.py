@@ -1,7 +1,8 @@
-"""The parent's side of `worker.py`: an engine that is there from start to close, and stopped while others have their turn."""
+"""The parent's side of `worker.py`: an engine that is stopped while others have their turn."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import subprocess
@@ -29,9 +30,7 @@ class EngineProcess:
     `first_token_seconds` is from the start of the process. After `pause` none of its processes runs until `resume`.
     """
 
-    def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], log: Path, *, seconds: float
-    ) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path, *, seconds: float) -> None:
         self._seconds = seconds
         self._log = log.open("a")
         start = time.perf_counter()
@@ -62,30 +61,38 @@ class EngineProcess:
 
     def memory(self) -> dict[str, int]:
         """Bytes that it and its children have resident: `rss`, and `pss`, which shares out what several map."""
-        infos = [process.memory_full_info() for process in self._tree()]
+        infos = []
+        for process in self._tree():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended since
+                infos.append(process.memory_full_info())
         return {"rss": sum(info.rss for info in infos), "pss": sum(info.pss for info in infos)}
 
     def pause(self) -> None:
         """Stop all of its processes where they are: waiting engines may spin."""
         for process in self._tree():
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
 
     def resume(self) -> None:
         """Go on."""
         for process in self._tree():
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def close(self) -> None:
         """End it and its children, with force where asking does not help."""
+        self.resume()
         tree = self._tree()
-        for process in tree:
-            process.resume()
         assert self._process.stdin is not None
-        self._process.stdin.close()
-        _, left = psutil.wait_procs(tree, CLOSE_SECONDS if self._process.poll() is None else 0)
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        _, left = psutil.wait_procs(tree, CLOSE_SECONDS)
         for process in left:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self._process.wait()
+        self._process.stdout.close()
         self._log.close()
 
     def _read(self) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -125,13 +123,3 @@ USUAL = ("decode", "prefill", "batch", "mix", "prefix", START)
 def part(turn: Turn, count: int) -> Turn:
     """Only the first requests of the group that counts, for an engine that would take hours."""
     return turn._replace(groups=(*turn.groups[:-1], turn.counted[:count]))
-
-
-def medians(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and most."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
-def seeds(base: int) -> itertools.count[int]:
-    """A seed a repetition, so that no prompt comes twice while engines live."""
-    return itertools.count(base * 100_003)
