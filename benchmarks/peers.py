@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -30,7 +31,7 @@ from peers.report import markdown, plot
 from peers.workloads import MEASURES, START, USUAL
 
 FLOOR = Path(__file__).with_name("floor.py")
-SHAPES = ("qwen3-0.6b", "llama-1b")
+SHAPES = ("qwen3-0.6b", "llama-1b", "qwen3-small")  # the last one only to try this program (not its prefill)
 
 
 def listed(allowed: tuple[str, ...]) -> Any:
@@ -92,6 +93,7 @@ def main() -> None:
     for name, why in failed.items():
         comparison.fail("install", name, why)
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # stopped engines are ended then, too
     arguments.out.mkdir(parents=True, exist_ok=True)
     with Bandwidth() as bandwidth:
         for name in arguments.measures:

@@ -19,6 +19,7 @@ from typing import Any
 Request = tuple[list[int], int]
 Answer = tuple[list[int], float | None]
 Options = dict[str, Any]
+BATCH_TRIES = 5  # llama-batched-bench now and then ends before its last line is written
 
 
 class Jackfield:
@@ -232,13 +233,16 @@ class LlamaBench:
     def _batch(self, count: int, prompt: int, output: int) -> float:
         room = count * (prompt + output)
         sizes = ["-npp", str(prompt), "-ntg", str(output), "-npl", str(count), "-c", str(room)]
-        text = self._output("llama-batched-bench", "--output-format", "jsonl", *sizes)
-        records = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-        return float(records[-1]["t"])
+        for _ in range(BATCH_TRIES):
+            text = self._output("llama-batched-bench", "--output-format", "jsonl", *sizes)
+            records = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+            if records:
+                return float(records[-1]["t"])
+        raise RuntimeError(f"llama-batched-bench printed nothing in {BATCH_TRIES} runs")
 
     def _output(self, program: str, *flags: str) -> str:
         command = [str(self._programs / program), "-m", self._model, "-t", self._threads, *flags]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{program} ended with status {done.returncode}")
         return done.stdout

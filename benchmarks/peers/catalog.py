@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 CONTEXT = 4096  # longest sequence of any measure
 SEQUENCES = 64  # most sequences at once
-POOL_TOKENS = 32_768  # what a cache must hold: 64 requests of the mix, 32 with a prefix of their own
+POOL_TOKENS = {"start": 4096, "decode": 4096, "prefill": 4096, "batch": 8192, "mix": 32_768}  # that a cache must hold
+PREFIX_POOL_TOKENS = 40_960  # 32 prompts of 1,088, not shared, and what warming up left behind
 
 
 class Engine(NamedTuple):
@@ -19,6 +20,11 @@ class Engine(NamedTuple):
     bits: int  # of a weight: 16, 8 or 4; engines of one size are compared
     files: str
     options: Mapping[str, Any] = {}
+
+    @staticmethod
+    def pool_tokens(measure: str) -> int:
+        """Room in the cache, the same for everyone."""
+        return POOL_TOKENS.get(measure, PREFIX_POOL_TOKENS)
 
     def options_for(self, measure: str) -> dict[str, Any]:
         """Some engines share prefixes only when told to, and are faster without where there is nothing to share."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from bandwidth import Bandwidth
 
-from peers.catalog import CONTEXT, POOL_TOKENS, SEQUENCES, Engine
+from peers.catalog import CONTEXT, SEQUENCES, Engine
 from peers.floors import Machine, decode_seconds, ideal_seconds
 from peers.installs import Installs
 from peers.models import Models
@@ -98,13 +98,14 @@ class Comparison:
         return process
 
     def _process(self, measure: str, engine: Engine) -> EngineProcess:
+        pool_tokens = engine.pool_tokens(measure)
         options = {
             "own": engine.options_for(measure),
             "threads": self._threads,
-            "context": CONTEXT,
+            "context": min(CONTEXT, self._models.context()),
             "sequences": SEQUENCES,
-            "pool_tokens": POOL_TOKENS,
-            "kv_bytes": POOL_TOKENS * self._models.shape().kv_token_bytes,
+            "pool_tokens": pool_tokens,
+            "kv_bytes": pool_tokens * self._models.shape().kv_token_bytes,
             "programs": str(self._installs.llama_programs),
         }
         if engine.adapter == "Jackfield":

@@ -38,6 +38,11 @@ class Models:
         """What floors depend on."""
         return Shape.of(json.loads((self.prepare("safetensors") / "config.json").read_text()))
 
+    def context(self) -> int:
+        """The longest sequence of the model."""
+        config = json.loads((self.prepare("safetensors") / "config.json").read_text())
+        return int(config["max_position_embeddings"])
+
     def weight_bytes(self, files: str, quantization: str | None) -> float:
         """What a step reads of the weights: the files' size, or that of what is encoded while it is loaded.
 

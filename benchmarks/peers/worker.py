@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 sys.path[0] = str(Path(__file__).parents[1])  # not this folder: its names are no modules of their own
 
-FIRST_PROMPT = list(range(1000, 1016))
+FIRST_PROMPT = list(range(300, 316))
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jackfield.bench.lengths import length_mix
 
-MIN_TOKEN_ID, MAX_TOKEN_ID = 1_000, 8_000  # learnt tokens, in every vocabulary
+MIN_TOKEN_ID, MAX_TOKEN_ID = 300, 2_000  # learnt tokens, in every vocabulary
 Request = tuple[list[int], int]  # prompt's token ids, tokens to generate
 
 

@@ -50,6 +50,13 @@ def test_a_batch_takes_what_the_last_line_says(monkeypatch: pytest.MonkeyPatch) 
     assert calls[0][-2:] == ("-c", str(3 * 69))
 
 
+def test_a_batch_that_prints_nothing_is_tried_again_and_then_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, calls = llama_bench(monkeypatch, "loading\n")
+    with pytest.raises(RuntimeError, match="printed nothing in 5 runs"):
+        bench.run([([number] * 65, 4) for number in range(3)])
+    assert len(calls) == 5
+
+
 @pytest.mark.parametrize("requests", [REQUESTS, [([1] * 4, 2), ([2] * 5, 2)]], ids=["shared", "unequal"])
 def test_what_llama_bench_cannot_ask_is_refused(monkeypatch: pytest.MonkeyPatch, requests: Any) -> None:
     bench, _ = llama_bench(monkeypatch, "[]")
