@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 CONTEXT = 4096  # longest sequence of any measure
 SEQUENCES = 64  # most sequences at once
-POOL_TOKENS = {"start": 4096, "decode": 4096, "prefill": 4096, "batch": 8192, "mix": 32_768}  # that a cache must hold
+POOL_TOKENS = {"start": 4352, "decode": 4352, "prefill": 4352, "batch": 8192, "mix": 32_768}  # that a cache must hold
 PREFIX_POOL_TOKENS = 40_960  # 32 prompts of 1,088, not shared, and what warming up left behind
 
 
