@@ -43,6 +43,26 @@ SHAPES: dict[str, dict[str, Any]] = {
         "rope_theta": 1_000_000.0,
         "tie_word_embeddings": True,
     },
+    "llama-1b": {  # Llama 3.2's
+        **LLAMA,
+        "vocab_size": 128_256,
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "max_position_embeddings": 131_072,
+        "rope_theta": 500_000.0,
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 32.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
+        "tie_word_embeddings": True,
+    },
     "qwen3-small": {
         **QWEN3,
         "vocab_size": 2048,
@@ -147,9 +167,11 @@ def write_tokenizer(config: dict[str, Any], folder: Path) -> None:
         show_progress=False,
     )
     tokenizer.train_from_iterator(standard_library(), trainer)
-    missing = config["vocab_size"] - tokenizer.get_vocab_size()
-    tokenizer.add_tokens([f"<|unused {number}|>" for number in range(missing)])
-    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+    written = json.loads(tokenizer.to_str())
+    vocabulary = written["model"]["vocab"]
+    for number in range(len(vocabulary), config["vocab_size"]):  # no merge leads to them; added tokens would be slow
+        vocabulary[f"unused{number}"] = number
+    (folder / "tokenizer.json").write_text(json.dumps(written, ensure_ascii=False), encoding="utf-8")
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,

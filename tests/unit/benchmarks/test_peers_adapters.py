@@ -1,0 +1,92 @@
+"""Reading what other programs print, and an engine at the other end of a pipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peers.adapters import LlamaBench
+from peers.process import EngineFailed, EngineProcess
+
+REQUESTS = [([1] * 64 + [number], 4) for number in range(3)]
+
+ECHO = """
+import json, sys
+print(json.dumps({"ready": True, "settings": {"a": 1}}), flush=True)
+for line in sys.stdin:
+    requests = json.loads(line)["requests"]
+    print(json.dumps({"seconds": len(requests)} if requests else {"error": "nothing to do"}), flush=True)
+"""
+
+
+def llama_bench(monkeypatch: pytest.MonkeyPatch, printed: str) -> tuple[LlamaBench, list[tuple[str, ...]]]:
+    calls = []
+
+    def output(self: LlamaBench, *command: str) -> str:
+        calls.append(command)
+        return printed
+
+    monkeypatch.setattr(LlamaBench, "_output", output)
+    return LlamaBench("model.gguf", {"programs": "/nowhere", "threads": 2}), calls
+
+
+def test_a_single_stream_is_a_prompt_and_tokens_after_its_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, calls = llama_bench(monkeypatch, json.dumps([{"avg_ns": 2_500_000_000, "avg_ts": 50.0}]))
+    assert bench.run([([1] * 128, 128)]) == ([128], 2.5)
+    assert calls[0][-1] == "128,127"
+    assert bench.run([([1] * 128, 1)]) == ([1], 2.5)
+    assert calls[1][-4:] == ("-p", "128", "-n", "0")
+
+
+def test_a_batch_takes_what_the_last_line_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = "loading\n" + json.dumps({"pp": 1, "t": 9.0}) + "\n" + json.dumps({"pp": 64, "t": 7.5}) + "\n"
+    bench, calls = llama_bench(monkeypatch, printed)
+    requests = [([number] * 65, 4) for number in range(3)]
+    assert bench.run(requests) == ([4, 4, 4], 7.5)
+    assert calls[0][-2:] == ("-c", str(3 * 69))
+
+
+def test_a_batch_that_prints_nothing_is_tried_again_and_then_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, calls = llama_bench(monkeypatch, "loading\n")
+    with pytest.raises(RuntimeError, match="printed nothing in 5 runs"):
+        bench.run([([number] * 65, 4) for number in range(3)])
+    assert len(calls) == 5
+
+
+@pytest.mark.parametrize("requests", [REQUESTS, [([1] * 4, 2), ([2] * 5, 2)]], ids=["shared", "unequal"])
+def test_what_llama_bench_cannot_ask_is_refused(monkeypatch: pytest.MonkeyPatch, requests: Any) -> None:
+    bench, _ = llama_bench(monkeypatch, "[]")
+    with pytest.raises(NotImplementedError, match="equal requests that share nothing"):
+        bench.run(requests)
+
+
+def engine(script: str, tmp_path: Path, seconds: float = 30) -> EngineProcess:
+    return EngineProcess([sys.executable, "-c", script], os.environ, tmp_path / "log", seconds=seconds)
+
+
+def test_an_engine_answers_after_a_pause(tmp_path: Path) -> None:
+    with engine(ECHO, tmp_path) as process:
+        assert process.settings == {"a": 1}
+        process.pause()
+        process.resume()
+        assert process.run(REQUESTS) == 3
+        assert process.memory()["rss"] > 0
+
+
+def test_an_engine_s_reason_is_told(tmp_path: Path) -> None:
+    with engine(ECHO, tmp_path) as process, pytest.raises(EngineFailed, match="nothing to do"):
+        process.run([])
+
+
+def test_an_engine_that_ends_is_told_with_its_status_and_log(tmp_path: Path) -> None:
+    with pytest.raises(EngineFailed, match=r"ended with status 3; see .*log"):
+        engine("raise SystemExit(3)", tmp_path)
+
+
+def test_an_engine_that_says_nothing_is_given_up(tmp_path: Path) -> None:
+    with pytest.raises(EngineFailed, match=r"no answer within 0.2 s"):
+        engine("import sys; sys.stdin.read()", tmp_path, seconds=0.2)
