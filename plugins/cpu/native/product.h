@@ -3,14 +3,9 @@
 
 #include "kernels.h"
 #include "pool.h"
+#include "tile_size.h"
 #include "vec.h"
 #include "weight.h"
-
-#if defined(__AVX512F__)
-constexpr int ROWS = 12, PANELS = 2;  // sums of a tile: 24 of 32 registers
-#else
-constexpr int ROWS = 6, PANELS = 1;
-#endif
 
 // One product. The caller fills it; `packed` holds the activations as tiles want them, `next` hands out jobs.
 struct Product {
@@ -21,11 +16,6 @@ struct Product {
     float* packed;
 };
 
-INLINE int64_t tiles_of(int64_t rows) { return (rows + ROWS - 1) / ROWS; }
-INLINE int64_t tile_start(int64_t rows, int64_t tile) {  // tiles differ by one row at most
-    int64_t tiles = tiles_of(rows), base = rows / tiles, extra = rows % tiles;
-    return tile * base + (tile < extra ? tile : extra);
-}
 INLINE unsigned long packed_bytes(int64_t rows, int64_t depth) { return (unsigned long)(rows * depth * 4 + 64); }
 
 #if defined(__AVX512BF16__)

@@ -1,6 +1,7 @@
 // Products with packed weights: a few rows stream the weights once, many rows go through blocks that stay in the cache.
 #pragma once
 
+#include "pairs.h"
 #include "product.h"
 #include "rows.h"
 
@@ -8,38 +9,6 @@ constexpr int STREAMED_ROWS = 4;  // up to here one panel at a time, with severa
 constexpr int DEPTH_BLOCK = 256;  // inputs of a widened block: 32 KiB for two panels
 constexpr int ROW_BLOCK = 40;     // tiles whose activations stay in the second cache beside it
 constexpr int64_t JOB_BYTES = 1 << 16;
-
-// Readers of one pair of inputs for 16 outputs.
-struct Float32Pairs {
-    static constexpr int BYTES = 128;
-    static constexpr bool GROUPED = false;
-    INLINE void read(const uint8_t* at, V, V, V& even, V& odd) {
-        even = load((const float*)at), odd = load((const float*)at + LANES);
-    }
-};
-struct Bfloat16Pairs {
-    static constexpr int BYTES = 64;
-    static constexpr bool GROUPED = false;
-    INLINE void read(const uint8_t* at, V, V, V& even, V& odd) {
-        W pair = load_words(at);
-        even = even_bf16(pair), odd = odd_bf16(pair);
-    }
-};
-struct Int8Pairs {
-    static constexpr int BYTES = 32;
-    static constexpr bool GROUPED = false;
-    INLINE void read(const uint8_t* at, V, V, V& even, V& odd) {
-        even = load_int8((const int8_t*)at), odd = load_int8((const int8_t*)at + LANES);
-    }
-};
-struct Int4Pairs {
-    static constexpr int BYTES = 16;
-    static constexpr bool GROUPED = true;
-    INLINE void read(const uint8_t* at, V scale, V offset, V& even, V& odd) {
-        load_nibbles(at, even, odd);
-        even = fma(even, scale, offset), odd = fma(odd, scale, offset);
-    }
-};
 
 // Scale and bias of 16 outputs.
 INLINE V scaled(const Weight& weight, int64_t panel, V v) {

@@ -1,0 +1,147 @@
+// Where keys and values lie in their panels: writing tokens, and finding what queries look at.
+#pragma once
+
+#include "attention.h"
+#include "pairs.h"
+#include "pool.h"
+
+constexpr int LOOKS = STRETCH / PANEL;  // panels of a stretch
+
+struct Job {
+    const AttentionShape* shape;
+    const AttentionStep* step;
+    const AttentionCall* call;
+    int64_t k_block, v_block;  // bytes of one head of a block
+    uint8_t* parts;            // [slots][kv_heads], each `part_bytes`: answers, highest scores, sums of weights
+    int64_t part_bytes;
+    int32_t* left;  // [groups][kv_heads]: parts that are not done
+};
+
+INLINE int64_t group_of(const AttentionShape& shape) { return shape.query_heads / shape.kv_heads; }
+INLINE int64_t block_at(const Job& job, const StepRow& row, int64_t position) {
+    return job.step->table[row.table + position / job.shape->block_size];
+}
+template <class Source>
+INLINE uint8_t* keys_at(const Job& job, const StepRow& row, int64_t head,
+                        int64_t panel) {  // `panel`: its first position
+    const AttentionShape& shape = *job.shape;
+    const int64_t block = block_at(job, row, panel) * shape.kv_heads + head;
+    return (uint8_t*)job.call->k_cache + block * job.k_block + panel % shape.block_size * shape.k_dim * Source::SIZE;
+}
+template <class Source>
+INLINE uint8_t* values_at(const Job& job, const StepRow& row, int64_t head, int64_t panel) {
+    const AttentionShape& shape = *job.shape;
+    const int64_t block = block_at(job, row, panel) * shape.kv_heads + head;
+    return (uint8_t*)job.call->v_cache + block * job.v_block + panel % shape.block_size * shape.v_dim * Source::SIZE;
+}
+
+// One head of a token in float32.
+INLINE void read_head(const Heads& from, int32_t dtype, int64_t token, int64_t head, int64_t dim, float* to) {
+    const int64_t at = token * from.token_stride + head * from.head_stride;
+    if (dtype == IN_FLOAT32) {
+        memcpy(to, (const float*)from.data + at, dim * 4);
+        return;
+    }
+    const uint16_t* x = (const uint16_t*)from.data + at;
+    int64_t i = 0;
+    for (; i + LANES <= dim; i += LANES) store(to + i, load_bf16(x + i));
+    for (; i < dim; i++) to[i] = float_of(x[i]);
+}
+static void rotate(const AttentionCall& call, int64_t token, float* x) {
+    if (!call.rope) return;
+    const int64_t half = call.rotary_dim / 2;
+    const float *cosine = call.rope + call.positions[token] * call.rotary_dim, *sine = cosine + half;
+    if (call.interleaved) {
+        for (int64_t i = 0; i < half; i++) {
+            const float a = x[2 * i], b = x[2 * i + 1];
+            x[2 * i] = a * cosine[i] - b * sine[i], x[2 * i + 1] = b * cosine[i] + a * sine[i];
+        }
+        return;
+    }
+    int64_t i = 0;
+    for (; i + LANES <= half; i += LANES) {
+        const V a = load(x + i), b = load(x + half + i), c = load(cosine + i), s = load(sine + i);
+        store(x + i, a * c - b * s), store(x + half + i, b * c + a * s);
+    }
+    for (; i < half; i++) {
+        const float a = x[i], b = x[half + i];
+        x[i] = a * cosine[i] - b * sine[i], x[half + i] = b * cosine[i] + a * sine[i];
+    }
+}
+INLINE void narrow(const float* from, int64_t dim, uint16_t* to) {
+    int64_t i = 0;
+    for (; i + LANES <= dim; i += LANES) store_bf16(to + i, load(from + i));
+    for (; i < dim; i++) to[i] = bf16_of(from[i]);
+}
+
+template <class Source>
+static void write(const Job& job, const StepWrite& tokens) {
+    const AttentionShape& shape = *job.shape;
+    const AttentionCall& call = *job.call;
+    const StepRow& row = job.step->row[tokens.row];
+    const int64_t panel = tokens.position / PANEL * PANEL, first = tokens.position - panel;
+    const int64_t token = row.first_token + tokens.position - (row.kv_len - row.num_new);
+    const int64_t widest = (shape.k_dim > shape.v_dim ? shape.k_dim : shape.v_dim) + LANES;
+    float* x = (float*)pool_scratch(2, widest * 6);
+    uint16_t* rounded = (uint16_t*)(x + widest);
+    for (int64_t head = 0; head < shape.kv_heads; head++) {
+        uint8_t *keys = keys_at<Source>(job, row, head, panel), *values = values_at<Source>(job, row, head, panel);
+        for (int64_t i = 0; i < tokens.count; i++) {
+            const int64_t lane = first + i, pair = lane / 2, odd = lane % 2;
+            read_head(call.k, shape.dtype, token + i, head, shape.k_dim, x);
+            rotate(call, token + i, x);
+            if (Source::SIZE == 4) {
+                for (int64_t k = 0; k < shape.k_dim; k++) ((float*)keys)[k * LANES + lane] = x[k];
+                const float* v =
+                    (const float*)call.v.data + (token + i) * call.v.token_stride + head * call.v.head_stride;
+                float* to = (float*)values + pair * 2 * shape.v_dim;
+                for (int64_t k = 0; k < shape.v_dim; k += LANES) memcpy(to + 2 * k + odd * LANES, v + k, LANES * 4);
+                continue;
+            }
+            narrow(x, shape.k_dim, rounded);
+            for (int64_t k = 0; k < shape.k_dim / 2; k++) memcpy(keys + k * 64 + lane * 4, rounded + 2 * k, 4);
+            const uint16_t* v =
+                (const uint16_t*)call.v.data + (token + i) * call.v.token_stride + head * call.v.head_stride;
+            uint16_t* to = (uint16_t*)values + pair * 2 * shape.v_dim + odd;
+            for (int64_t k = 0; k < shape.v_dim; k++) to[2 * k] = v[k];
+        }
+    }
+}
+
+// Up to 64 keys of one row and head, and the values beside them.
+struct Stretch {
+    int panels;
+    const uint8_t *keys[LOOKS], *values[LOOKS];
+};
+template <class Source>
+static void look(const Job& job, const StepRow& row, int64_t head, int64_t start, int64_t stop, Stretch& to) {
+    to.panels = 0;
+    for (int i = 0; i < LOOKS; i++) {
+        const int64_t panel = start + i * PANEL;
+        if (panel >= stop) {  // keys are read by several panels: the last one again
+            to.keys[i] = to.keys[i - 1], to.values[i] = to.values[i - 1];
+            continue;
+        }
+        to.keys[i] = keys_at<Source>(job, row, head, panel), to.values[i] = values_at<Source>(job, row, head, panel);
+        to.panels++;
+    }
+}
+
+// A panel of values in which tokens outside of `first` to `last` are zero instead of whatever they are.
+template <class Source>
+static void clean(const uint8_t* from, int64_t dim, int64_t first, int64_t last, uint8_t* to) {
+    for (int64_t lane = 0; lane < PANEL; lane++) {
+        const bool valid = lane >= first && lane < last;
+        const int64_t pair = lane / 2, odd = lane % 2;
+        if (Source::SIZE == 4) {
+            const float* x = (const float*)from + pair * 2 * dim + odd * LANES;
+            float* y = (float*)to + pair * 2 * dim + odd * LANES;
+            for (int64_t k = 0; k < dim; k += LANES)
+                valid ? memcpy(y + 2 * k, x + 2 * k, LANES * 4) : memset(y + 2 * k, 0, LANES * 4);
+            continue;
+        }
+        const uint16_t* x = (const uint16_t*)from + pair * 2 * dim + odd;
+        uint16_t* y = (uint16_t*)to + pair * 2 * dim + odd;
+        for (int64_t k = 0; k < dim; k++) y[2 * k] = valid ? x[2 * k] : 0;
+    }
+}

@@ -1,0 +1,179 @@
+// Rows of queries against a stretch of keys and values: scores, their weights, weighted values.
+#pragma once
+
+#include "attention_cache.h"
+#include "softmax.h"
+#include "tile_size.h"
+
+#if defined(__AVX512F__)
+constexpr int NARROW_ROWS = 4, NARROW_PANELS = 4;  // few rows: more panels, so that no sum waits for the one before
+#else
+constexpr int NARROW_ROWS = 2, NARROW_PANELS = 2;
+#endif
+
+// Rows of queries that are multiplied together, and the stretch that they are multiplied with.
+struct Tile {
+    const Stretch *stretch, *ahead;  // fetched meanwhile: values by the keys' product, the next keys by the values'
+    const void* q;                   // [k_dim][rows] float32, or [k_dim / 2][rows] pairs
+    float* answers;                  // [rows][v_dim]
+    float* top;                      // [rows]: highest scores so far
+    float* sums;                     // [rows][16]: weights so far, lane by lane
+    int64_t k_dim, v_dim;
+    int64_t group;     // rows of one query
+    int64_t row;       // the first one's number among the item's
+    int64_t position;  // of the item's first query, from the stretch's start on
+    int64_t window;
+    float scale, soft_cap;
+};
+
+template <class Source, int R, int P>
+static void score(const Tile& tile, int first, float* out) {  // `out` [R][64]
+    const uint8_t *keys[P], *values[P];
+    for (int p = 0; p < P; p++) keys[p] = tile.stretch->keys[first + p], values[p] = tile.stretch->values[first + p];
+    V sums[P][R];
+    for (int p = 0; p < P; p++)
+        for (int r = 0; r < R; r++) sums[p][r] = zero();
+    for (int64_t pair = 0; pair < tile.k_dim / 2; pair++) {
+#pragma GCC unroll 4
+        for (int p = 0; p < P; p++) {
+            __builtin_prefetch(values[p] + pair * Source::BYTES);
+            if (Source::BYTES > 64) __builtin_prefetch(values[p] + pair * Source::BYTES + 64);
+        }
+        if constexpr (Source::DOTS) {
+#if defined(__AVX512BF16__)
+            const uint32_t* q = (const uint32_t*)tile.q + pair * R;
+            W w[P];
+#pragma GCC unroll 4
+            for (int p = 0; p < P; p++) w[p] = load_words(keys[p] + pair * Source::BYTES);
+#pragma GCC unroll 12
+            for (int r = 0; r < R; r++) {
+                __m512bh x = (__m512bh)_mm512_set1_epi32(int(q[r]));
+#pragma GCC unroll 4
+                for (int p = 0; p < P; p++)
+                    sums[p][r].p[0] = (FloatPart)_mm512_dpbf16_ps((__m512)sums[p][r].p[0], (__m512bh)w[p].p[0], x);
+            }
+#endif
+        } else {
+            const float* q = (const float*)tile.q + pair * 2 * R;
+            V even[P], odd[P];
+#pragma GCC unroll 4
+            for (int p = 0; p < P; p++) Source::read(keys[p] + pair * Source::BYTES, V{}, V{}, even[p], odd[p]);
+#pragma GCC unroll 12
+            for (int r = 0; r < R; r++) {
+                V x = all(q[r]);
+#pragma GCC unroll 4
+                for (int p = 0; p < P; p++) sums[p][r] = fma(even[p], x, sums[p][r]);
+            }
+#pragma GCC unroll 12
+            for (int r = 0; r < R; r++) {
+                V x = all(q[R + r]);
+#pragma GCC unroll 4
+                for (int p = 0; p < P; p++) sums[p][r] = fma(odd[p], x, sums[p][r]);
+            }
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int p = 0; p < P; p++) store(out + r * STRETCH + (first + p) * PANEL, sums[p][r]);
+}
+
+// Scores to weights, in place, or as bfloat16 at the place of the first half; `scaled` becomes what earlier answers are
+// multiplied by.
+template <class Source>
+static void soften(const Tile& tile, int rows, float* scores, float* scaled) {
+    const int panels = tile.stretch->panels;
+    const V scale = all(tile.scale);
+    for (int r = 0; r < rows; r++) {
+        const int64_t last = tile.position + (tile.row + r) / tile.group + 1;
+        const int64_t first = tile.window ? last - tile.window : -1;
+        float* at = scores + r * STRETCH;
+        V x[LOOKS], most = all(LOWEST);
+        for (int i = 0; i < panels; i++) {
+            x[i] = load(at + i * PANEL) * scale;
+            if (tile.soft_cap != 0) x[i] = all(tile.soft_cap) * tanh(x[i] / all(tile.soft_cap));
+            if (first > i * PANEL || last < (i + 1) * PANEL) x[i] = visible(x[i], first - i * PANEL, last - i * PANEL);
+            most = max(x[i], most);
+        }
+        const float before = tile.top[r], highest = most_of(most), top = highest > before ? highest : before;
+        tile.top[r] = top, scaled[r] = before - top;
+        V total = zero();
+        for (int i = 0; i < panels; i++) {
+            x[i] = weight_of(x[i] - all(top));
+            total = total + x[i];
+            if (Source::DOTS) store_bf16((uint16_t*)at + i * PANEL, x[i]);
+            else store(at + i * PANEL, x[i]);
+        }
+        store(tile.sums + r * LANES, fma(load(tile.sums + r * LANES), weight_of(all(scaled[r])), total));
+    }
+    store(scaled, weight_of(load(scaled)));
+}
+
+template <class Source, int R, int P>
+static void gather(const Tile& tile, int64_t first, const float* weights, const float* scaled) {
+    const int64_t panels = tile.v_dim / LANES, pair_bytes = panels * Source::BYTES;
+    int64_t at[P];
+    for (int p = 0; p < P; p++)
+        at[p] = first + p < panels ? first + p : panels - 1;  // the last one again: the same sums
+    V sums[P][R];
+    for (int r = 0; r < R; r++)
+        for (int p = 0; p < P; p++) sums[p][r] = load(tile.answers + r * tile.v_dim + at[p] * LANES) * all(scaled[r]);
+    for (int i = 0; i < tile.stretch->panels; i++) {
+        const uint8_t *values = tile.stretch->values[i], *ahead = tile.ahead->keys[i];
+        for (int64_t pair = 0; pair < PANEL / 2; pair++, values += pair_bytes, ahead += pair_bytes) {
+#pragma GCC unroll 4
+            for (int p = 0; p < P; p++) {
+                __builtin_prefetch(ahead + at[p] * Source::BYTES);
+                if (Source::BYTES > 64) __builtin_prefetch(ahead + at[p] * Source::BYTES + 64);
+            }
+            if constexpr (Source::DOTS) {
+#if defined(__AVX512BF16__)
+                const uint32_t* weight = (const uint32_t*)weights + i * PANEL / 2 + pair;
+                W w[P];
+#pragma GCC unroll 4
+                for (int p = 0; p < P; p++) w[p] = load_words(values + at[p] * Source::BYTES);
+#pragma GCC unroll 12
+                for (int r = 0; r < R; r++) {
+                    __m512bh x = (__m512bh)_mm512_set1_epi32(int(weight[r * STRETCH]));
+#pragma GCC unroll 4
+                    for (int p = 0; p < P; p++)
+                        sums[p][r].p[0] = (FloatPart)_mm512_dpbf16_ps((__m512)sums[p][r].p[0], (__m512bh)w[p].p[0], x);
+                }
+#endif
+            } else {
+                const float* weight = weights + i * PANEL + pair * 2;
+                V even[P], odd[P];
+#pragma GCC unroll 4
+                for (int p = 0; p < P; p++) Source::read(values + at[p] * Source::BYTES, V{}, V{}, even[p], odd[p]);
+#pragma GCC unroll 12
+                for (int r = 0; r < R; r++) {
+                    V x = all(weight[r * STRETCH]);
+#pragma GCC unroll 4
+                    for (int p = 0; p < P; p++) sums[p][r] = fma(even[p], x, sums[p][r]);
+                }
+#pragma GCC unroll 12
+                for (int r = 0; r < R; r++) {
+                    V x = all(weight[r * STRETCH + 1]);
+#pragma GCC unroll 4
+                    for (int p = 0; p < P; p++) sums[p][r] = fma(odd[p], x, sums[p][r]);
+                }
+            }
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int p = 0; p < P; p++) store(tile.answers + r * tile.v_dim + at[p] * LANES, sums[p][r]);
+}
+
+template <class Source, int R>
+static void one_tile(const Tile& tile) {
+    constexpr int P = R <= NARROW_ROWS ? NARROW_PANELS : PANELS;
+    alignas(64) float scores[R * STRETCH], scaled[LANES] = {};
+    for (int panel = 0; panel < tile.stretch->panels; panel += P) score<Source, R, P>(tile, panel, scores);
+    soften<Source>(tile, R, scores, scaled);
+    for (int64_t panel = 0; panel < tile.v_dim / LANES; panel += P) gather<Source, R, P>(tile, panel, scores, scaled);
+}
+template <class Source, int R = ROWS>
+INLINE void tile_of_height(int64_t height, const Tile& tile) {
+    if constexpr (R > 0) {
+        if (height == R) return one_tile<Source, R>(tile);
+        tile_of_height<Source, R - 1>(height, tile);
+    }
+}

@@ -1,0 +1,45 @@
+// What a softmax needs of 16 scores at once.
+#pragma once
+
+#include "vec.h"
+
+constexpr float LOWEST = -1e30f;  // where a softmax starts: finite, so that differences are numbers
+
+INLINE V below(V x, V limit, V then, V otherwise) {
+    for (int i = 0; i < PARTS; i++) x.p[i] = x.p[i] < limit.p[i] ? then.p[i] : otherwise.p[i];
+    return x;
+}
+INLINE V weight_of(V x) {  // e^x for x <= 0; nothing of what is hidden remains, and NaN stays
+    V y = below(x, all(-87.0f), zero(), exp(x));
+    for (int i = 0; i < PARTS; i++) y.p[i] = x.p[i] == x.p[i] ? y.p[i] : x.p[i];
+    return y;
+}
+INLINE V tanh(V x) {
+    V size = max(x, zero() - x), square = x * x;
+    V near = all(62.0f / 2835);
+    near = fma(near, square, all(-17.0f / 315));
+    near = fma(near, square, all(2.0f / 15));
+    near = fma(near, square, all(-1.0f / 3));
+    near = fma(near * square, x, x);
+    V far = all(1.0f) - all(2.0f) / (exp(size + size) + all(1.0f));
+    far = below(x, zero(), zero() - far, far);
+    return below(size, all(0.25f), near, far);
+}
+INLINE float most_of(V v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v.p[0]);
+#else
+    return highest(v);
+#endif
+}
+// `x` in lanes `first` to `last`, minus infinity in the others.
+INLINE V visible(V x, int64_t first, int64_t last) {
+    int32_t number[LANES];
+    for (int i = 0; i < LANES; i++) number[i] = i;
+    const int32_t from = int32_t(first < 0 ? 0 : first), to = int32_t(last > LANES ? LANES : last);
+    IntPart lane[PARTS];
+    memcpy(lane, number, sizeof lane);
+    for (int i = 0; i < PARTS; i++)
+        x.p[i] = (lane[i] >= from) & (lane[i] < to) ? x.p[i] : (FloatPart){} - __builtin_inff();
+    return x;
+}
