@@ -86,6 +86,14 @@ def kernels() -> Kernels | str:
     return f"{SWITCH}=none" if wanted == "none" else load(LIBRARY, wanted, torch.get_num_threads())
 
 
+def refusal(found: Kernels | str, dtype: str) -> str | None:
+    """Why kernels cannot compute in `dtype`, by its name, or None."""
+    if isinstance(found, str):
+        return found
+    names = [str(known).removeprefix("torch.") for known in DTYPES]
+    return None if dtype in names else f"computes in {' or '.join(names)}, not {dtype}"
+
+
 def load(path: Path, wanted: str, threads: int) -> Kernels | str:
     """The kernels of a library, working on `threads` threads; `wanted` names an instruction set, empty: the widest."""
     if not path.exists():
@@ -121,5 +129,6 @@ def _declare(library: ctypes.CDLL) -> None:
     }.items():
         function = getattr(library, f"jackfield_{name}")
         function.argtypes, function.restype = arguments, None
+    library.jackfield_gather.restype = c_int64
     plan = library.jackfield_attention_plan
     plan.argtypes, plan.restype = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p), c_int64

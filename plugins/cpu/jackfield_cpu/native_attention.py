@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from jackfield_cpu.kernels import Kernels, kernels
+from jackfield_cpu.kernels import DTYPES, Kernels, kernels, refusal
 from jackfield_platforms.attention import AttentionBackend, AttentionNeed, LayerKV, Layout, Rope, divided
 from jackfield_platforms.bucket import Bucket
 from jackfield_platforms.kv import Windowed
@@ -24,7 +24,6 @@ from jackfield_platforms.linear import torch_dtype
 from jackfield_platforms.ops import Ops
 
 LANES = 16
-_DTYPES = {"float32": 0, "bfloat16": 1}  # `Dtype` of native/weight.h
 
 
 class _Shape(Structure):
@@ -125,17 +124,15 @@ class NativeAttention(AttentionBackend[NativePlan]):
             window=kv.window if isinstance(kv, Windowed) else 0,
             scale=need.scale,
             soft_cap=need.soft_cap or 0.0,
-            dtype=_DTYPES[kv.dtype],
+            dtype=DTYPES[self.dtype],
         )
         self.shape_at = addressof(self.shape)
 
     @classmethod
     def rejects(cls, need: AttentionNeed) -> str | None:
         found, kv = kernels(), need.kv
-        if isinstance(found, str):
-            return found
-        if kv.dtype not in _DTYPES:
-            return f"cache dtype {kv.dtype} is none of {', '.join(_DTYPES)}"
+        if (reason := refusal(found, kv.dtype)) is not None:
+            return reason
         if need.query_dtype != kv.dtype:
             return f"query dtype {need.query_dtype} is not the cache's, {kv.dtype}"
         if need.query_heads % kv.kv_heads:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jackfield_cpu.kernels import DTYPES, Kernels, Layer
+from jackfield_cpu.kernels import DTYPES, Kernels, Layer, refusal
 from jackfield_cpu.native_linear import LANES, NativeLinear, Panels
 from jackfield_platforms.attention import Rope
 from jackfield_platforms.fusion import AttendFn, DecoderSpec, DecoderWeights, Fuse
@@ -19,8 +19,8 @@ def fuse(kernels: Kernels | str, spec: DecoderSpec) -> Fuse | str:
     """`Platform.fuse`: the layer in two calls, or why not."""
     if isinstance(kernels, str):
         return kernels
-    if spec.dtype not in ("bfloat16", "float32"):
-        return f"layers are computed in bfloat16 or float32, not {spec.dtype}"
+    if (reason := refusal(kernels, spec.dtype)) is not None:
+        return reason
     if spec.activation != "silu":
         return f"the activation is silu here, not {spec.activation}"
     for linear in (spec.qkv, spec.out, spec.gate_up, spec.down):

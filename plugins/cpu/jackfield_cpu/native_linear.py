@@ -8,7 +8,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from jackfield_cpu.kernels import Kernels, Rows, Weight
+from jackfield_cpu.kernels import Kernels, Rows, Weight, refusal
 from jackfield_platforms.linear import Encoded, Encoding, LinearSpec, torch_dtype
 
 LANES = 16
@@ -35,13 +35,10 @@ class NativeLinear:
         self.kernels = kernels
 
     def rejects(self, encoding: Encoding, layer: LinearSpec) -> str | None:
-        if isinstance(self.kernels, str):
-            return self.kernels
-        if layer.dtype not in ("bfloat16", "float32"):
-            return f"activations are bfloat16 or float32, not {layer.dtype}"
-        if not _format(encoding):
+        reason = refusal(self.kernels, layer.dtype)
+        if reason is None and not _format(encoding):
             return f"reads plain floats, int8 rows and int4 groups, not {encoding.describe()}"
-        return None
+        return reason
 
     def pack(self, encoded: Encoded) -> Panels:
         return pack(self.kernels, encoded)
@@ -60,7 +57,9 @@ class NativeLinear:
         ids = ids.contiguous()
         out = torch.empty(len(ids), packed.weight.in_size, dtype=packed.dtype)
         if len(ids):
-            self.kernels.library.jackfield_gather(packed.weight, ids.data_ptr(), len(ids), Rows.of(out))
+            read = self.kernels.library.jackfield_gather(packed.weight, ids.data_ptr(), len(ids), Rows.of(out))
+            if read < len(ids):
+                raise IndexError(f"ids must be 0 to {packed.weight.out - 1}; got {int(ids[read])}")
         return out
 
 

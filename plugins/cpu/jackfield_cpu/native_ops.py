@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jackfield_cpu.kernels import Kernels, Rows
+from jackfield_cpu.kernels import Kernels, Rows, refusal
 from jackfield_platforms.communicator import Communicator
 from jackfield_platforms.ops import Impl, OpSpec, OpTable
 
@@ -29,9 +29,7 @@ class _Ops:
         self.kernels = kernels
 
     def rejects(self, spec: OpSpec) -> str | None:
-        if isinstance(self.kernels, str):
-            return self.kernels
-        return None if spec.dtype in ("bfloat16", "float32") else f"computes bfloat16 and float32, not {spec.dtype}"
+        return refusal(self.kernels, spec.dtype)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         rows, out = _matrix(x), torch.empty(x.shape, dtype=x.dtype)

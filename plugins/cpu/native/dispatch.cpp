@@ -63,8 +63,8 @@ EXPORT void jackfield_linear(const Weight* weight, const Rows* x, int64_t rows, 
     chosen->linear->linear(weight, x, rows, out, finish);
 }
 EXPORT void jackfield_pack(const Weight* weight, const void* from, void* to) { chosen->linear->pack(weight, from, to); }
-EXPORT void jackfield_gather(const Weight* weight, const int64_t* ids, int64_t count, const Rows* out) {
-    chosen->linear->gather(weight, ids, count, out);
+EXPORT int64_t jackfield_gather(const Weight* weight, const int64_t* ids, int64_t count, const Rows* out) {
+    return chosen->linear->gather(weight, ids, count, out);
 }
 EXPORT void jackfield_before(const Layer* layer, const void* partial, const void* residual, int64_t rows, void* total,
                              void* qkv) {

@@ -10,7 +10,7 @@
 struct LinearKernels {
     void (*linear)(const Weight*, const Rows* x, int64_t rows, const Rows* out, int32_t finish);
     void (*pack)(const Weight*, const void* from, void* to);
-    void (*gather)(const Weight*, const int64_t* ids, int64_t count, const Rows* out);
+    int64_t (*gather)(const Weight*, const int64_t* ids, int64_t count, const Rows* out);
 };
 
 struct LayerKernels {

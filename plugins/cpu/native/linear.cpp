@@ -66,9 +66,11 @@ void pack(const Weight* weight, const void* from, void* to) {
     pool_run(pack_panels, &job, (weight->panels + PANELS_A_JOB - 1) / PANELS_A_JOB);
 }
 
-// Rows `ids` of the weight, as an embedding reads them.
-void gather(const Weight* weight, const int64_t* ids, int64_t count, const Rows* out) {
+// Rows `ids` of the weight, as an embedding reads them. How many were read: fewer than `count` where the next is no
+// row.
+int64_t gather(const Weight* weight, const int64_t* ids, int64_t count, const Rows* out) {
     for (int64_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || ids[i] >= weight->out) return i;
         const int64_t panel = ids[i] / LANES, lane = ids[i] % LANES;
         const uint8_t* data = weight->data + panel * weight->panel_bytes;
         for (int64_t k = 0; k < weight->in; k++) {
@@ -94,6 +96,7 @@ void gather(const Weight* weight, const int64_t* ids, int64_t count, const Rows*
             else ((float*)out->data)[i * out->stride + k] = x;
         }
     }
+    return count;
 }
 
 }  // namespace

@@ -275,7 +275,7 @@ def test_nan_of_a_query_reaches_its_own_answer_and_no_other():
 @pytest.mark.parametrize(
     ("need", "reason"),
     [
-        (a_need("float16"), "cache dtype float16 is none of float32, bfloat16"),
+        (a_need("float16"), "computes in float32 or bfloat16, not float16"),
         (a_need("bfloat16", query_dtype="float32"), "query dtype float32 is not the cache's, bfloat16"),
         (a_need(query_heads=3), "3 query heads are no multiple of 2 kv heads"),
         (a_need(k_dim=15), "k_dim 15 is odd"),

@@ -82,6 +82,14 @@ def test_rows_of_the_weight(level, kind):
     assert op.rows(op.pack(encoded(kind, 77, 70, dtype, generator)[0]), ids[:0]).shape == (0, 70)
 
 
+@pytest.mark.parametrize("strange", [-1, 77])
+def test_an_id_that_is_no_row_is_refused(strange):
+    op = NativeLinear(native_levels.kernels_of(native_levels.levels()[0], 2))
+    packed = op.pack(Encoded(Encoding("float", 32), torch.ones(77, 70)))
+    with pytest.raises(IndexError, match=f"ids must be 0 to 76; got {strange}"):
+        op.rows(packed, torch.tensor([3, strange, 4]))
+
+
 @levels
 @pytest.mark.parametrize("rows", [1, 5, 13, 490])
 def test_nothing_outside_of_the_answer_is_written_and_garbage_is_not_read(level, rows):
@@ -103,7 +111,7 @@ def test_no_rows_are_no_work():
 @pytest.mark.parametrize(
     ("encoding", "dtype", "words"),
     [
-        (Encoding("float", 16), "float16", "activations are bfloat16 or float32, not float16"),
+        (Encoding("float", 16), "float16", "computes in float32 or bfloat16, not float16"),
         (Encoding("float", 8, scale="float32"), "bfloat16", "not 8-bit float in rows"),
         (Encoding("int", 8, scale="float32", zero=True), "bfloat16", "not 8-bit int in rows with zero points"),
         (Encoding("int", 8, group=128, scale="float32"), "bfloat16", "not 8-bit int in groups of 128"),
