@@ -29,7 +29,10 @@ def _check(name: str, failed: Sequence[CheckResult], num_cases: int, again: str)
     """The cases whose messages differ first: the same one thrice tells no more than once."""
     if "::" not in failed[0].check:
         return f"\nFAILED {name}: the cases of its checks could not be made\n{_case(failed[0])}"
-    shown = sorted(failed, key=lambda one: [other.told for other in failed].index(one.told) != failed.index(one))
+    firsts: dict[str, CheckResult] = {}
+    for one in failed:
+        firsts.setdefault(one.told, one)
+    shown = [*firsts.values(), *(one for one in failed if firsts[one.told] is not one)]
     lines = [f"\nFAILED {name}, {len(failed)} of {num_cases} cases"]
     for one in shown[:_CASES]:
         seed = "" if one.seed is None else f"seed {one.seed}; "
