@@ -36,7 +36,8 @@ ONCE = ("pool.cpp", "dispatch.cpp", "attention_plan.cpp")
 _AVX512 = ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512")
 LEVELS = {
     "x86_64": {
-        "avx512_bf16": (*_AVX512, "-mavx512bf16"),
+        "avx512_bf16": (*_AVX512, "-mavx512vnni", "-mavx512bf16"),
+        "avx512_vnni": (*_AVX512, "-mavx512vnni"),
         "avx512": _AVX512,
         "avx2": ("-mavx2", "-mfma"),
     }

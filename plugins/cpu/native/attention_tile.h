@@ -57,7 +57,7 @@ static void score(const Tile& tile, int first, float* out) {  // `out` [R][64]
             const float* q = (const float*)tile.q + pair * 2 * R;
             V even[P], odd[P];
 #pragma GCC unroll 4
-            for (int p = 0; p < P; p++) Source::read(keys[p] + pair * Source::BYTES, V{}, V{}, even[p], odd[p]);
+            for (int p = 0; p < P; p++) Source::read(keys[p] + pair * Source::BYTES, 0, V{}, V{}, even[p], odd[p]);
 #pragma GCC unroll 12
             for (int r = 0; r < R; r++) {
                 V x = all(q[r]);
@@ -142,7 +142,7 @@ static void gather(const Tile& tile, int64_t first, const float* weights, const 
                 const float* weight = weights + i * PANEL + pair * 2;
                 V even[P], odd[P];
 #pragma GCC unroll 4
-                for (int p = 0; p < P; p++) Source::read(values + at[p] * Source::BYTES, V{}, V{}, even[p], odd[p]);
+                for (int p = 0; p < P; p++) Source::read(values + at[p] * Source::BYTES, 0, V{}, V{}, even[p], odd[p]);
 #pragma GCC unroll 12
                 for (int r = 0; r < R; r++) {
                     V x = all(weight[r * STRETCH]);

@@ -8,7 +8,7 @@
 #endif
 
 #if defined(__x86_64__)
-#define LEVELS(each) each(avx512_bf16) each(avx512) each(avx2)
+#define LEVELS(each) each(avx512_bf16) each(avx512_vnni) each(avx512) each(avx2)
 #else
 #define LEVELS(each) each(generic)
 #endif
@@ -37,7 +37,9 @@ bool runs_here(const char* name) {
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    if (!strcmp(name, "avx512_bf16")) return avx512 && __builtin_cpu_supports("avx512bf16");
+    const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+    if (!strcmp(name, "avx512_bf16")) return vnni && __builtin_cpu_supports("avx512bf16");
+    if (!strcmp(name, "avx512_vnni")) return vnni;
     if (!strcmp(name, "avx512")) return avx512;
     if (!strcmp(name, "avx2")) return avx2;
 #endif

@@ -38,7 +38,7 @@ void add_norm_pack(void* context, int64_t tile) {
         if (job.partial) add_row(job.residual, *job.partial, row, job.width, job.total);
         norm_row(job.partial ? job.total : job.residual, row, 0, job.width, job.norm, job.eps, product.x, row, 0);
     }
-    pack_tile(product, tile);
+    TABLE(pack_tile)(product, tile);
 }
 
 struct HeadNorms {

@@ -1,15 +1,14 @@
 // Packing weights, multiplying by them, reading rows out of them.
-#include "product.h"
-#include "tiles.h"
+#include "pack_tile.h"
+#include "panels.h"
 
-static void pack_job(void* context, int64_t tile) { pack_tile(*(Product*)context, tile); }
+static void pack_job(void* context, int64_t tile) { TABLE(pack_tile)(*(Product*)context, tile); }
 
 void TABLE(multiply)(Product& product, bool packs) {
     static constexpr Work JOBS[] = {multiply_job<Float32Pairs>, multiply_job<Bfloat16Pairs>, multiply_job<Int8Pairs>,
                                     multiply_job<Int4Pairs>};
     if (packs) pool_run(pack_job, &product, tiles_of(product.rows));
-    const int64_t step = panels_a_job(product);
-    pool_run(JOBS[product.weight->format], &product, (panels_of(product) + step - 1) / step);
+    pool_run(JOBS[product.weight->format], &product, cut(product).jobs());
 }
 
 namespace {
@@ -50,10 +49,13 @@ void pack_panels(void* context, int64_t job_number) {
                     if (weight.in & 1) memcpy(to + whole * 64 + lane * 4, from + whole * 4, 2);
                     break;
                 case INT8:
-                    for (int64_t k = 0; k < weight.in; k++) to[k * 16 + lane] = from[k];
+                    for (int64_t k = 0; k < weight.in; k++)
+                        to[k / 4 * 64 + lane * 4 + byte_of(int(k % 4))] = from[k] ^ 0x80;
                     break;
                 case INT4:
-                    for (int64_t pair = 0; pair < (weight.in + 1) / 2; pair++) to[pair * 16 + lane] = from[pair];
+                    for (int64_t k = 0; k < weight.in; k++)
+                        to[k / 8 * 64 + lane * 4 + byte_of(int(k % 4))] |= (k % 2 ? from[k / 2] >> 4 : from[k / 2] & 15)
+                                                                           << (k % 8 / 4 * 4);
                     break;
             }
         }
@@ -83,13 +85,14 @@ int64_t gather(const Weight* weight, const int64_t* ids, int64_t count, const Ro
                     x = float_of(((const uint16_t*)data)[k / 2 * 32 + lane * 2 + k % 2]);
                     break;
                 case INT8:
-                    x = float((int8_t)data[k * 16 + lane]) * weight->scale[panel * LANES + lane];
+                    x = float(data[k / 4 * 64 + lane * 4 + byte_of(int(k % 4))] - 128) *
+                        weight->scale[panel * LANES + lane];
                     break;
                 case INT4: {
                     const int64_t groups = (weight->depth + weight->group - 1) / weight->group;
                     const int64_t at = (panel * groups + k / weight->group) * LANES + lane;
-                    const uint8_t byte = data[k / 2 * 16 + lane];
-                    x = float(k % 2 ? byte >> 4 : byte & 15) * weight->scale[at] + weight->offset[at];
+                    const uint8_t byte = data[k / 8 * 64 + lane * 4 + byte_of(int(k % 4))];
+                    x = float(byte >> (k % 8 / 4 * 4) & 15) * weight->scale[at] + weight->offset[at];
                 }
             }
             if (out->dtype == IN_BFLOAT16) ((uint16_t*)out->data)[i * out->stride + k] = bf16_of(x);

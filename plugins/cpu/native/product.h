@@ -7,7 +7,7 @@
 #include "vec.h"
 #include "weight.h"
 
-// One product. The caller fills it; `packed` holds the activations as tiles want them, `next` hands out jobs.
+// One product. The caller fills it; `packed` holds the activations as tiles want them.
 struct Product {
     const Weight* weight;
     Rows x, out;
@@ -16,7 +16,7 @@ struct Product {
     float* packed;
 };
 
-INLINE unsigned long packed_bytes(int64_t rows, int64_t depth) { return (unsigned long)(rows * depth * 4 + 64); }
+INLINE unsigned long packed_bytes(int64_t rows, int64_t depth) { return (unsigned long)(rows * (depth * 4 + 64) + 64); }
 
 #if defined(__AVX512BF16__)
 constexpr bool DOTS_BFLOAT16 = true;
@@ -28,41 +28,32 @@ INLINE bool in_pairs(const Weight& weight, const Rows& x) {
     return DOTS_BFLOAT16 && weight.format == BFLOAT16 && x.dtype == IN_BFLOAT16;
 }
 
-INLINE float number(const Rows& x, int64_t row, int64_t column) {
-    return x.dtype == IN_BFLOAT16 ? float_of(((const uint16_t*)x.data)[row * x.stride + column])
-                                  : ((const float*)x.data)[row * x.stride + column];
+#if defined(__AVX512VNNI__)
+constexpr bool DIGITS = true;
+#else
+constexpr bool DIGITS = false;
+#endif
+constexpr int64_t SPLIT_ROWS = 40;  // from here on splitting bfloat16 weights costs less than it saves
+constexpr int64_t LONGEST_STEP = 128;
+// Inputs that share an activation's scale; 0 where the weight's groups forbid it.
+INLINE int64_t step_of(const Weight& weight) {
+    if (weight.format != INT4 || weight.group >= weight.depth) return LONGEST_STEP;
+    if (weight.group <= LONGEST_STEP) return weight.group;
+    return weight.group % LONGEST_STEP ? 0 : LONGEST_STEP;
+}
+INLINE int64_t words_a_row(const Weight& weight) {
+    const int64_t step = step_of(weight);
+    return weight.depth / 2 + 3 * ((weight.depth + step - 1) / step);
+}
+// Whether activations are packed as whole numbers, see digits.h.
+INLINE bool in_digits(const Product& product) {
+    const Weight& weight = *product.weight;
+    if (!DIGITS || product.x.dtype != IN_BFLOAT16 || weight.format == FLOAT32) return false;
+    return weight.format == BFLOAT16 ? !DOTS_BFLOAT16 && product.rows >= SPLIT_ROWS : step_of(weight) > 0;
 }
 
-// One tile of `x`: `[depth][rows of the tile]` float32, or `[depth / 2][rows]` pairs.
-static void pack_tile(Product& product, int64_t tile) {
-    const Weight& weight = *product.weight;
-    const int64_t first = tile_start(product.rows, tile), height = tile_start(product.rows, tile + 1) - first;
-    if (in_pairs(weight, product.x)) {
-        uint32_t* to = (uint32_t*)product.packed + first * (weight.depth / 2);
-        for (int64_t row = 0; row < height; row++) {
-            const uint16_t* from = (const uint16_t*)product.x.data + (first + row) * product.x.stride;
-            int64_t pair = 0;
-            for (; 2 * pair + 1 < weight.in; pair++) memcpy(&to[pair * height + row], from + 2 * pair, 4);
-            if (weight.in & 1) to[pair++ * height + row] = from[weight.in - 1];
-            for (; pair < weight.depth / 2; pair++) to[pair * height + row] = 0;
-        }
-        return;
-    }
-    float* to = product.packed + first * weight.depth;
-    if (product.x.dtype == IN_BFLOAT16) {
-        for (int64_t row = 0; row < height; row++) {
-            const uint16_t* from = (const uint16_t*)product.x.data + (first + row) * product.x.stride;
-            for (int64_t k = 0; k < weight.in; k++) to[k * height + row] = float_of(from[k]);
-        }
-    } else {
-        for (int64_t row = 0; row < height; row++) {
-            const float* from = (const float*)product.x.data + (first + row) * product.x.stride;
-            for (int64_t k = 0; k < weight.in; k++) to[k * height + row] = from[k];
-        }
-    }
-    for (int64_t k = weight.in; k < weight.depth; k++)
-        for (int64_t row = 0; row < height; row++) to[k * height + row] = 0;
-}
+// One tile of `x`: `[depth][rows of the tile]` float32, `[depth / 2][rows]` pairs, or digits.
+void TABLE(pack_tile)(Product& product, int64_t tile);
 
 // The whole product, in jobs: rows are packed first unless they are already. SILU_MUL: halves are whole panels.
 void TABLE(multiply)(Product& product, bool packs);

@@ -4,12 +4,23 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__AVX512BF16__) || defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
+#define HERE __attribute__((always_inline))  // of a lambda
+
+// f(0) to f(N - 1) written out, with constants: arrays that they index are registers.
+template <int N, int I = 0, class F>
+INLINE void times(F f) {
+    if constexpr (I < N) {
+        f(std::integral_constant<int, I>{});
+        times<N, I + 1>(f);
+    }
+}
 
 constexpr int LANES = 16;
 
@@ -119,6 +130,13 @@ INLINE V odd_bf16(W pair) {
     return as_float(pair);
 }
 
+#if defined(__AVX512BF16__)
+INLINE void add_pair(V& sum, W weights, uint32_t x) {  // + even * even + odd * odd
+    sum.p[0] =
+        (FloatPart)_mm512_dpbf16_ps((__m512)sum.p[0], (__m512bh)weights.p[0], (__m512bh)_mm512_set1_epi32(int(x)));
+}
+#endif
+
 INLINE uint16_t bf16_of(float x) {  // to the nearest, ties to even; NaN stays NaN
     uint32_t bits;
     memcpy(&bits, &x, 4);
@@ -161,27 +179,13 @@ INLINE V load_bf16(const uint16_t* from) {
     return v;
 #endif
 }
-INLINE V load_int8(const int8_t* from) {
-#if defined(__AVX512F__)
+// Four numbers of a word lie in the order 0, 2, 1, 3: neighbours 16 bits apart, as two words of pairs put together.
+INLINE constexpr int byte_of(int k) { return (k & 1) << 1 | k >> 1; }
+// `mask` of each word's bits from `shift` on, as a number.
+INLINE V bits_of(W words, int shift, uint32_t mask) {
     V v;
-    v.p[0] = (FloatPart)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from)));
+    for (int i = 0; i < PARTS; i++) v.p[i] = __builtin_convertvector((IntPart)(words.p[i] >> shift & mask), FloatPart);
     return v;
-#else
-    float lanes[LANES];
-    for (int i = 0; i < LANES; i++) lanes[i] = float(from[i]);
-    return load(lanes);
-#endif
-}
-INLINE void load_nibbles(const uint8_t* from, V& even, V& odd) {  // low halves, high halves: 0 to 15
-#if defined(__AVX512F__)
-    __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)from));
-    even.p[0] = (FloatPart)_mm512_cvtepi32_ps(_mm512_and_si512(bytes, _mm512_set1_epi32(15)));
-    odd.p[0] = (FloatPart)_mm512_cvtepi32_ps(_mm512_srli_epi32(bytes, 4));
-#else
-    float low[LANES], high[LANES];
-    for (int i = 0; i < LANES; i++) low[i] = float(from[i] & 15), high[i] = float(from[i] >> 4);
-    even = load(low), odd = load(high);
-#endif
 }
 
 // e^x for x <= 0 or small, relative error below 2e-7: 2^n by exponent bits, 2^f by a polynomial of degree 6.

@@ -1,5 +1,7 @@
-// Weights in panels of 16 output rows: for each pair of inputs, the 16 numbers of the even one and of the odd one side
-// by side, so that a kernel reads a panel from start to end and holds 16 sums in its lanes.
+// Weights in panels of 16 output rows, so that a kernel reads a panel from start to end and holds 16 sums in its lanes.
+// Floats: for each pair of inputs, the 16 numbers of the even one and of the odd one side by side. INT8: for each four
+// inputs, 16 words of their numbers + 128, in the order 0, 2, 1, 3. INT4: for each eight, 16 words whose low halves of
+// bytes are the first four and whose high halves are the last four, in that order.
 // `jackfield_cpu/native_linear.py` mirrors `Weight`.
 #pragma once
 
@@ -14,7 +16,7 @@ struct Weight {
     int64_t depth;    // inputs, rounded up to a multiple of 8 with zeros
     int64_t panel_bytes;
     int64_t group;        // INT4: inputs that share a scale; `depth` where all do
-    const uint8_t* data;  // [panels][depth / 2] pairs
+    const uint8_t* data;  // [panels][panel_bytes]
     const float* scale;   // INT8: [panels][16]; INT4: [panels][groups][16]
     const float* offset;  // INT4: minus zero point times scale, as `scale`
     const float* bias;    // [panels][16], or null

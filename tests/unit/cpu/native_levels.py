@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 from jackfield_cpu.kernels import LIBRARY, Kernels, load
 
 SOURCE = Path(os.environ.get("JACKFIELD_TESTED_LIBRARY", LIBRARY))  # `ci/sanitize` names its own
-LEVELS = ("avx512_bf16", "avx512", "avx2", "generic")
+LEVELS = ("avx512_bf16", "avx512_vnni", "avx512", "avx2", "generic")
 _TRIAL = """
 import sys, torch
 from pathlib import Path

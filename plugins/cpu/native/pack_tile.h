@@ -1,0 +1,42 @@
+// Activations as tiles read them.
+#pragma once
+
+#include "digits.h"
+#include "product.h"
+
+// [depth / 2][rows] pairs of bfloat16.
+static void pack_pairs(Product& product, int64_t first, int64_t height) {
+    const Weight& weight = *product.weight;
+    uint32_t* to = (uint32_t*)product.packed + first * (weight.depth / 2);
+    for (int64_t row = 0; row < height; row++) {
+        const uint16_t* from = (const uint16_t*)product.x.data + (first + row) * product.x.stride;
+        int64_t pair = 0;
+        for (; 2 * pair + 1 < weight.in; pair++) memcpy(&to[pair * height + row], from + 2 * pair, 4);
+        if (weight.in & 1) to[pair++ * height + row] = from[weight.in - 1];
+        for (; pair < weight.depth / 2; pair++) to[pair * height + row] = 0;
+    }
+}
+
+// [depth][rows] float32.
+static void pack_floats(Product& product, int64_t first, int64_t height) {
+    const Weight& weight = *product.weight;
+    float* to = product.packed + first * weight.depth;
+    for (int64_t row = 0; row < height; row++) {
+        if (product.x.dtype == IN_BFLOAT16) {
+            const uint16_t* from = (const uint16_t*)product.x.data + (first + row) * product.x.stride;
+            for (int64_t k = 0; k < weight.in; k++) to[k * height + row] = float_of(from[k]);
+        } else {
+            const float* from = (const float*)product.x.data + (first + row) * product.x.stride;
+            for (int64_t k = 0; k < weight.in; k++) to[k * height + row] = from[k];
+        }
+        for (int64_t k = weight.in; k < weight.depth; k++) to[k * height + row] = 0;
+    }
+}
+
+void TABLE(pack_tile)(Product& product, int64_t tile) {
+    const int64_t first = tile_start(product.rows, tile), height = tile_start(product.rows, tile + 1) - first;
+#if defined(__AVX512VNNI__)
+    if (in_digits(product)) return pack_digits(product, first, height);
+#endif
+    (in_pairs(*product.weight, product.x) ? pack_pairs : pack_floats)(product, first, height);
+}

@@ -1,0 +1,213 @@
+// All rows by some panels, and panels in jobs.
+#pragma once
+
+#include "digits.h"
+#include "rows.h"
+#include "tiles.h"
+
+constexpr int64_t DEPTH_BLOCK = 256;  // inputs of a widened block: 32 KiB for two panels
+constexpr int64_t ROW_BLOCK = 40;     // tiles whose activations stay in the second cache beside it
+
+// Scale and bias of 16 outputs.
+INLINE V scaled(const Weight& weight, int64_t panel, V v) {
+    if (weight.format == INT8) v = v * load(weight.scale + panel * LANES);
+    return weight.bias ? v + load(weight.bias + panel * LANES) : v;
+}
+
+// Writes what `sums` `[rows][P][16]` hold of the outputs of `panels`.
+template <int P>
+static void finish(const Product& product, const Panels& panels, int64_t first, int64_t rows, const float* sums) {
+    const Weight& weight = *product.weight;
+    const bool gated = product.finish == SILU_MUL;
+    const int64_t width = gated ? weight.out / 2 : weight.out;
+    for (int64_t row = 0; row < rows; row++) {
+        const float* at = sums + row * P * LANES;
+        for (int p = 0; p < (gated ? P / 2 : P); p++) {
+            const int64_t column = panels[p] * LANES;
+            V v = scaled(weight, panels[p], load(at + p * LANES));
+            if (gated) v = silu(v) * scaled(weight, panels[P / 2 + p], load(at + (P / 2 + p) * LANES));
+            give(place(product.out, first + row, column), product.out.dtype, some(width - column), v);
+        }
+    }
+}
+
+// Calls `body` with a constant: `height`, which is 1 to R.
+template <int R, class Body>
+INLINE void by_height(int64_t height, Body body) {
+    if constexpr (R > 0) {
+        if (height == R) return body(std::integral_constant<int, R>{});
+        by_height<R - 1>(height, body);
+    }
+}
+
+struct RowBlock {  // tiles `first` to `last` of a product
+    int64_t first, last, row, rows;
+};
+template <class Body>
+INLINE void by_row_blocks(const Product& product, Body body) {
+    const int64_t tiles = tiles_of(product.rows);
+    for (int64_t first = 0; first < tiles; first += ROW_BLOCK) {
+        const int64_t last = first + ROW_BLOCK < tiles ? first + ROW_BLOCK : tiles;
+        const int64_t row = tile_start(product.rows, first);
+        body(RowBlock{first, last, row, tile_start(product.rows, last) - row});
+    }
+}
+// Calls `body` with each tile's first row and, as a constant, its height.
+template <int R, class Body>
+INLINE void by_tiles(const Product& product, const RowBlock& block, Body body) {
+    for (int64_t tile = block.first; tile < block.last; tile++) {
+        const int64_t row = tile_start(product.rows, tile);
+        by_height<R>(tile_start(product.rows, tile + 1) - row, [&](auto height) { body(row, height); });
+    }
+}
+
+template <class Source, int P>
+static void by_floats(const Product& product, const Panels& panels, float* sums) {
+    const Weight& weight = *product.weight;
+    float* wide = (float*)pool_scratch(0, DEPTH_BLOCK * P * LANES * 4);
+    by_row_blocks(product, [&](const RowBlock& block) {
+        memset(sums, 0, block.rows * P * LANES * 4);
+        for (int64_t k = 0; k < weight.depth; k += DEPTH_BLOCK) {
+            const int64_t last = k + DEPTH_BLOCK < weight.depth ? k + DEPTH_BLOCK : weight.depth;
+            widen<Source, P>(weight, panels, k, last, wide);
+            // the first tiles fetch what is widened next, one panel each
+            by_tiles<ROWS>(product, block, [&](int64_t row, auto height) {
+                const int64_t tile = (row - block.row) / ROWS;
+                const uint8_t* next = weight.data + panels[tile % P] * weight.panel_bytes + last / 2 * Source::BYTES;
+                widened_tile<height, P>(product.packed + row * weight.depth + k * height, wide, last - k,
+                                        sums + (row - block.row) * P * LANES, next,
+                                        tile < P ? (Source::BYTES + 1) / 2 : 0);
+            });
+        }
+        finish<P>(product, panels, block.row, block.rows, sums);
+    });
+}
+
+#if defined(__AVX512VNNI__)
+template <class Source>
+constexpr bool SPLITS = false;
+template <>
+constexpr bool SPLITS<Bfloat16Pairs> = true;
+template <class Source>
+struct BytesOf;
+template <>
+struct BytesOf<Bfloat16Pairs> : SplitBytes {};
+template <>
+struct BytesOf<Int8Pairs> : Int8Bytes {};
+template <>
+struct BytesOf<Int4Pairs> : Int4Bytes {};
+
+template <class Source, int P>
+static void by_digits(const Product& product, const Panels& panels, float* sums) {
+    using Read = BytesOf<Source>;
+    const Weight& weight = *product.weight;
+    const int64_t step = step_of(weight);
+    const int64_t depth_block = DEPTH_BLOCK / step * step, groups = (weight.depth + weight.group - 1) / weight.group;
+    uint8_t* planes = nullptr;
+    float* scales = nullptr;
+    if constexpr (SPLITS<Source>) {
+        planes = (uint8_t*)pool_scratch(0, DEPTH_BLOCK * P * LANES * 2 + (DEPTH_BLOCK / LONGEST_STEP) * P * LANES * 4);
+        scales = (float*)(planes + DEPTH_BLOCK * P * LANES * 2);
+    }
+    by_row_blocks(product, [&](const RowBlock& block) {
+        memset(sums, 0, block.rows * P * LANES * 4);
+        for (int64_t k = 0; k < weight.depth; k += depth_block) {
+            const int64_t last = k + depth_block < weight.depth ? k + depth_block : weight.depth;
+            Bytes bytes{};
+            for (int p = 0; p < P; p++) {
+                const uint8_t* from = weight.data + panels[p] * weight.panel_bytes;
+                if constexpr (SPLITS<Source>) {
+                    bytes.data[p] = planes + p * DEPTH_BLOCK * LANES * 2;
+                    bytes.scale[p] = scales + p * (DEPTH_BLOCK / LONGEST_STEP) * LANES;
+                    split(from, k, last, step, (uint8_t*)bytes.data[p], (float*)bytes.scale[p]);
+                    bytes.ahead[p] = from + last * 32, bytes.ahead_step = 128, bytes.group = step;
+                } else {
+                    bytes.data[p] = from + k / 4 * Read::BYTES;
+                    bytes.ahead[p] = bytes.data[p] + FETCHED, bytes.ahead_step = Read::BYTES;
+                    bytes.scale[p] = weight.scale + panels[p] * groups * LANES;
+                    bytes.offset[p] = weight.offset + panels[p] * groups * LANES;
+                    bytes.group = weight.group, bytes.origin = k;
+                }
+            }
+            by_tiles<(P > PANELS ? STREAMED_ROWS : ROWS)>(product, block, [&](int64_t row, auto height) {
+                const uint32_t* x =
+                    (const uint32_t*)product.packed + row * words_a_row(weight) + (k / 2 + k / step * 3) * height;
+                digits_tile<Read, height, P>(bytes, x, last - k, step, sums + (row - block.row) * P * LANES);
+                bytes.ahead_step = 0;
+            });
+        }
+        finish<P>(product, panels, block.row, block.rows, sums);
+    });
+}
+#endif
+
+// All rows by P panels.
+template <class Source, int P>
+static void by_panels(const Product& product, const Panels& panels) {
+    const Weight& weight = *product.weight;
+    float* sums = (float*)pool_scratch(1, ROW_BLOCK * ROWS * P * LANES * 4);
+#if defined(__AVX512VNNI__)
+    if constexpr (!std::is_same_v<Source, Float32Pairs>)
+        if (in_digits(product)) return by_digits<Source, P>(product, panels, sums);
+#endif
+    if (product.rows <= STREAMED_ROWS) {
+        by_height<STREAMED_ROWS>(product.rows, [&](auto rows) { stream<Source, rows, P>(product, panels, sums); });
+        return finish<P>(product, panels, 0, product.rows, sums);
+    }
+    if constexpr (P <= 2) {
+        if (tiles_of(product.rows) > 1 && !(Source::BYTES == 64 && in_pairs(weight, product.x)))
+            return by_floats<Source, P>(product, panels, sums);
+        by_row_blocks(product, [&](const RowBlock& block) {
+            by_tiles<ROWS>(product, block, [&](int64_t row, auto height) {
+                direct<Source, height, P>(product, panels, row, sums);
+                finish<P>(product, panels, row, height, sums);
+            });
+        });
+    }
+}
+
+// How the panels of a product, or pairs of them where halves are multiplied, are cut into jobs: large ones, and small
+// ones at the end so that threads end together.
+struct Cut {
+    int64_t count, large, larges, small;
+    int64_t jobs() const { return larges + (count - larges * large + small - 1) / small; }
+    int64_t begin(int64_t job) const {
+        const int64_t at = job < larges ? job * large : larges * large + (job - larges) * small;
+        return at < count ? at : count;
+    }
+};
+constexpr int64_t STREAMED_BYTES = 1 << 18;  // a shorter stream is slow at its start for too much of its length
+INLINE Cut cut(const Product& product) {
+    const int64_t halves = product.finish == SILU_MUL ? 2 : 1, count = product.weight->panels / halves;
+    const bool streams = product.rows <= STREAMED_ROWS;
+    int64_t large = (streams ? STREAMED_PANELS : PANELS) / halves;
+    if (large < 1) large = 1;
+    const int64_t small = streams ? 1 : large;
+    while (streams && large * halves * product.weight->panel_bytes < STREAMED_BYTES && large * 16 < count) large *= 2;
+    return {count, large, count * 7 / 8 / large, small};
+}
+
+template <class Source>
+static void multiply_job(void* context, int64_t job) {
+    const Product& product = *(const Product*)context;
+    const Cut all = cut(product);
+    const bool streams = product.rows <= STREAMED_ROWS;
+    int64_t panel = all.begin(job);
+    const int64_t end = all.begin(job + 1), half = all.count;
+    if (product.finish == SILU_MUL) {
+        if constexpr (STREAMED_PANELS == 4)
+            for (; streams && panel + 2 <= end; panel += 2)
+                by_panels<Source, 4>(product, {panel, panel + 1, half + panel, half + panel + 1});
+        for (; panel < end; panel++) by_panels<Source, 2>(product, {panel, half + panel});
+        return;
+    }
+    if constexpr (STREAMED_PANELS == 4)
+        for (; streams && panel + 4 <= end; panel += 4)
+            by_panels<Source, 4>(product, {panel, panel + 1, panel + 2, panel + 3});
+    if constexpr (PANELS == 2) {
+        for (; panel + 2 <= end; panel += 2) by_panels<Source, 2>(product, {panel, panel + 1});
+        if (panel < end) by_panels<Source, 2>(product, {panel, panel});  // an odd one: written twice
+    } else {
+        for (; panel < end; panel++) by_panels<Source, 1>(product, {panel});
+    }
+}
