@@ -177,6 +177,7 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"check_partial_sums_are_reduced"},
     ),
     "rms_norm in place": (op("rms_norm", parts.rms_norm_in_place), {"check_rms_norm"}),
+    "the last of equal logits": (op("argmax", parts.argmax_of_the_last), {"check_argmax"}),
     "silu in place": (op("silu_mul", parts.silu_in_place), {"check_silu_mul"}),
     "silu of the wrong half": (op("silu_mul", parts.silu_of_the_wrong_half), {"check_silu_mul"}),
     "rotary in halves alone": (op("rotary", parts.rotary_in_halves_alone), {"check_rotary"}),

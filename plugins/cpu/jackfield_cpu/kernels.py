@@ -124,6 +124,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "after": (layer, *[c_void_p] * 3, c_int64, *[c_void_p] * 2),
         "norm": (rows, rows, c_int64, c_int64, c_void_p, c_double, rows, rows),
         "silu_mul": (rows, c_int64, c_int64, rows),
+        "argmax": (rows, c_int64, c_int64, c_void_p),
         "attention": (c_void_p, c_void_p, c_void_p),
         "large_pages": (c_void_p, c_int64),
     }.items():

@@ -13,10 +13,11 @@
 #define LEVELS(each) each(generic)
 #endif
 
-#define DECLARE(level)                                 \
-    extern const LinearKernels linear_kernels_##level; \
-    extern const LayerKernels layer_kernels_##level;   \
-    extern const AttentionKernels attention_kernels_##level;
+#define DECLARE(level)                                       \
+    extern const LinearKernels linear_kernels_##level;       \
+    extern const LayerKernels layer_kernels_##level;         \
+    extern const AttentionKernels attention_kernels_##level; \
+    extern const SamplingKernels sampling_kernels_##level;
 LEVELS(DECLARE)
 
 namespace {
@@ -26,8 +27,10 @@ struct Level {
     const LinearKernels* linear;
     const LayerKernels* layer;
     const AttentionKernels* attention;
+    const SamplingKernels* sampling;
 };
-#define ENTRY(level) {#level, &linear_kernels_##level, &layer_kernels_##level, &attention_kernels_##level},
+#define ENTRY(level) \
+    {#level, &linear_kernels_##level, &layer_kernels_##level, &attention_kernels_##level, &sampling_kernels_##level},
 const Level levels[] = {LEVELS(ENTRY)};
 const Level* chosen = nullptr;
 
@@ -80,6 +83,9 @@ EXPORT void jackfield_norm(const Rows* x, const Rows* y, int64_t rows, int64_t w
 }
 EXPORT void jackfield_silu_mul(const Rows* x, int64_t rows, int64_t width, const Rows* to) {
     chosen->layer->silu_mul(x, rows, width, to);
+}
+EXPORT void jackfield_argmax(const Rows* x, int64_t rows, int64_t width, int64_t* places) {
+    chosen->sampling->argmax(x, rows, width, places);
 }
 EXPORT void jackfield_attention(const AttentionShape* shape, const AttentionStep* step, const AttentionCall* call) {
     chosen->attention->attention(shape, step, call);

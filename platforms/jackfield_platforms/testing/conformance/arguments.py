@@ -79,6 +79,7 @@ ARGUMENTS: Mapping[str, Argument] = {
     "reduce_add_rms_norm": Argument(ops_checks.reduce_add_rms_norm, "an implementation of the op; plain torch is one"),
     "silu_mul": Argument(ops_checks.silu_mul, "an implementation of the op; plain torch is one"),
     "rotary": Argument(ops_checks.rotary, "an implementation of the op; plain torch is one"),
+    "argmax": Argument(ops_checks.argmax, "an implementation of the op; plain torch is one"),
     "lora_add": Argument(ops_checks.lora_add, "an implementation of the op; plain torch is one"),
     "linear": Argument(linear_checks.linear, "a linear op that takes plain weights; plain torch does"),
     "gathered": Argument(
