@@ -18,7 +18,6 @@ from time import perf_counter
 from typing import Any
 
 import jackfield_cpu.kernels as kernels
-
 from jackfield import LLM, SamplingParams
 from jackfield.frontend.prompt import parse_prompts
 
