@@ -17,12 +17,20 @@ from jackfield_platforms.graph import Elastic, GraphRunner, ProgramKey
 FORWARD, LOGITS = "forward", "logits"
 
 
-class _Buffers(msgspec.Struct, frozen=True, eq=False):
-    """What the captured forward reads: filled in place, as many rows as a launch has tokens."""
+class _Forward(msgspec.Struct, frozen=True, eq=False):
+    """The captured forward and what it reads: filled in place, as many rows as a launch has tokens."""
 
+    key: ProgramKey
     step: StepInputs
     plans: list[Any]  # one a KV group
     hidden: Hidden  # as embed makes it
+
+
+class _Logits(msgspec.Struct, frozen=True, eq=False):
+    """The captured logits, and the rows `[most, hidden]` that they read."""
+
+    key: ProgramKey
+    rows: Tensor
 
 
 class ElasticPrograms(Programs):
@@ -38,65 +46,60 @@ class ElasticPrograms(Programs):
     ) -> None:
         super().__init__(model, groups, attention, graphs)
         self._elastic = elastic
-        self._buffers: _Buffers | None = None
-        self._rows_buffer: Tensor | None = None
-        self.answers: dict[str, str | None] = {}  # why each program is not captured; None: it is
+        self._forward: _Forward | None = None
+        self._logits: _Logits | None = None
 
-    def capture_any(self, bucket: Bucket, inputs: LaunchInputs, num_rows: int) -> None:
-        """Capture forward at the tokens of `bucket`, the most of a launch, and logits at `num_rows`, or learn why not.
+    def capture_any(self, bucket: Bucket, inputs: LaunchInputs, num_rows: int) -> dict[str, str | None]:
+        """Capture forward at the tokens of `bucket`, the most of a launch, and logits at `num_rows`.
 
-        `inputs` fill the bucket; nothing of them is kept.
+        By program why it is not captured, or None. `inputs` fill the bucket.
         """
-        self._bucket, self._logits_key = bucket, ProgramKey(LOGITS, Bucket("decode", num_rows, num_rows))
         plans = self._blank_plans(bucket)
         step = self._step(inputs.tokens.clone(), inputs.positions.clone(), inputs.adapters, plans)
         self._plan(bucket, plans, inputs.layouts)
-        hidden = self._model.embed(step)
-        buffers = _Buffers(step, plans, {name: tensor.clone() for name, tensor in hidden.items()})
-        self.answers[FORWARD] = self._capture_forward(buffers)
-        if self.answers[FORWARD] is None:
-            self._buffers = buffers
+        hidden = {name: tensor.clone() for name, tensor in self._model.embed(step).items()}
+        forward = _Forward(ProgramKey(FORWARD, bucket), step, plans, hidden)
         like = next(iter(hidden.values()))
-        rows = like.new_zeros(num_rows, like.shape[-1])
-        self.answers[LOGITS] = self._capture_elastic(self._logits_key, self._model.logits, (rows,), num_rows)
-        if self.answers[LOGITS] is None:
-            self._rows_buffer = rows
+        logits = _Logits(ProgramKey(LOGITS, bucket), like.new_zeros(num_rows, like.shape[-1]))
+        answers = {FORWARD: self._capture_forward(forward), LOGITS: self._capture_logits(logits)}
+        self._forward = forward if answers[FORWARD] is None else None
+        self._logits = logits if answers[LOGITS] is None else None
+        return answers
 
     def hidden(self, bucket: Bucket, inputs: LaunchInputs) -> Tensor:
-        buffers, num_tokens = self._buffers, bucket.num_tokens
-        if buffers is None or num_tokens > self._bucket.num_tokens:
+        forward, num_tokens = self._forward, bucket.num_tokens
+        if forward is None:
             return super().hidden(bucket, inputs)
-        buffers.step.positions[:num_tokens].copy_(inputs.positions)
-        self._plan(bucket, buffers.plans, inputs.layouts)
-        embedded = self._model.embed(self._step(inputs.tokens, inputs.positions, None, buffers.plans))
+        forward.step.positions[:num_tokens].copy_(inputs.positions)
+        self._plan(bucket, forward.plans, inputs.layouts)
+        embedded = self._model.embed(self._step(inputs.tokens, inputs.positions, None, forward.plans))
         for name, tensor in embedded.items():
-            buffers.hidden[name][:num_tokens].copy_(tensor)
-        result: Tensor = self._elastic.run(self._forward_key, num_tokens)["hidden"]
+            forward.hidden[name][:num_tokens].copy_(tensor)
+        result: Tensor = self._elastic.run(forward.key, num_tokens)["hidden"]
         return result[:num_tokens]
 
     def logits(self, rows: Tensor, size: int) -> Tensor:
-        buffer, num_rows = self._rows_buffer, len(rows)
-        if buffer is None or num_rows > len(buffer):
+        logits, num_rows = self._logits, len(rows)
+        if logits is None:
             return super().logits(rows, size)
-        buffer[:num_rows].copy_(rows)
-        result: Tensor = self._elastic.run(self._logits_key, num_rows)
+        logits.rows[:num_rows].copy_(rows)
+        result: Tensor = self._elastic.run(logits.key, num_rows)
         return result[:num_rows]
 
-    @property
-    def _forward_key(self) -> ProgramKey:
-        return ProgramKey(FORWARD, self._bucket)
+    def _capture_forward(self, forward: _Forward) -> str | None:
+        if refusing := self._attention.inelastic():
+            return f"attention backend {', '.join(refusing)} may not be inside"
+        if forward.step.adapters is not None:
+            return "LoRA adapters are looked up token by token"
+        buffers, size = (forward.hidden, forward.step), len(forward.step.positions)
+        return self._answer(forward.key, self._model.forward, buffers, size)
 
-    def _capture_forward(self, buffers: _Buffers) -> str | None:
-        refusing = self._attention.uncapturable(self._bucket)
-        if refusing:
-            return f"attention backend {', '.join(sorted(set(refusing.values())))} may be in no capture"
-        return self._capture_elastic(
-            self._forward_key, self._model.forward, (buffers.hidden, buffers.step), self._bucket.num_tokens
-        )
+    def _capture_logits(self, logits: _Logits) -> str | None:
+        return self._answer(logits.key, self._model.logits, (logits.rows,), len(logits.rows))
 
-    def _capture_elastic(self, key: ProgramKey, program: Any, buffers: tuple[Any, ...], size: int) -> str | None:
+    def _answer(self, key: ProgramKey, program: Any, buffers: tuple[Any, ...], size: int) -> str | None:
         if self._model.build.comm.size > 1:
-            return "ranks exchange their sums between its parts"
+            return "ranks exchange their sums in between"
         answer = self._elastic.capture(key, program, buffers, size)
         if isinstance(answer, str):
             return answer

@@ -96,8 +96,7 @@ class ModelRunner:
         limits = self._limits
         bucket = Bucket("mixed", num_rows=limits.max_rows, num_tokens=limits.max_tokens)
         inputs = self._inputs(self._next_buffers(1)[0].fill_padding(bucket, self._block_sizes))
-        self._programs.capture_any(bucket, inputs, limits.max_rows * (1 + limits.num_drafts))
-        return self._programs.answers
+        return self._programs.capture_any(bucket, inputs, limits.max_rows * (1 + limits.num_drafts))
 
     @torch.inference_mode()
     def warm_up(self, advance: Callable[[str], None] = lambda what: None) -> None:

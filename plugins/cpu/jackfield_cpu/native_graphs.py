@@ -60,18 +60,21 @@ class NativeRecorder(Elastic):
         if why:
             library.jackfield_forget(address)
             return why.decode()
-        self._recorded[key] = _Recorded(address, outputs, (program, buffers))
-        weakref.finalize(self, library.jackfield_forget, address)
+        self._recorded[key] = _Recorded(address, num_tokens, outputs, (program, buffers))
+        weakref.finalize(self, library.jackfield_forget, address).atexit = False
         return self._memory.num_bytes - before
 
     def run(self, key: ProgramKey, num_tokens: int) -> Any:
         recorded = self._recorded[key]
+        if not 0 <= num_tokens <= recorded.num_tokens:
+            raise ValueError(f"num_tokens must be 0 to {recorded.num_tokens}, which were captured; got {num_tokens}")
         self._kernels.library.jackfield_replay(recorded.address, num_tokens)
         return recorded.outputs
 
 
 class _Recorded(msgspec.Struct, frozen=True, eq=False):
     address: int
+    num_tokens: int
     outputs: Any
     held: tuple[Any, ...]  # the recording points into what these own
 
