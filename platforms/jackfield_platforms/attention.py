@@ -117,6 +117,7 @@ class AttentionBackend(ABC, Generic[Plan]):
     kinds: ClassVar[tuple[type, ...]] = (Paged, Windowed)  # of KVSpec that it knows: any other is refused for it
     exports: ClassVar[bool] = False  # whether tokens can be read from its caches and written into them
     graphs: ClassVar[Literal["any", "uniform", "none"]] = "none"  # buckets at which `run` may be inside a capture
+    elastic: ClassVar[bool] = False  # whether `run` may be inside a capture of any size: it reads its rows in the plan
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

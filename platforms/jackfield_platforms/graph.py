@@ -49,6 +49,28 @@ class Pieces(ABC):
         """Run a piece: the same operations, from and to where they were captured."""
 
 
+class Elastic(ABC):
+    """Captures a program once for every number of tokens, where padding would cost as much as tokens do.
+
+    What such a program reads and makes has a row for each token, or as many rows for each, and lies dense in its rows;
+    attention reads in its plan how many there are. So a run of fewer tokens works on the first rows of everything.
+    """
+
+    @abstractmethod
+    def capture(
+        self, key: ProgramKey, program: Callable[..., Any], buffers: tuple[Any, ...], num_tokens: int
+    ) -> int | str:
+        """Record `program(*buffers)`, which are of `num_tokens` tokens; the bytes that the capture took, or why it
+        cannot be: the core then runs the program as it is, and says so at start-up.
+
+        The buffers' tensors stay where they are and are filled anew before each run. Nothing need be computed now.
+        """
+
+    @abstractmethod
+    def run(self, key: ProgramKey, num_tokens: int) -> Any:
+        """Run for 0 to as many tokens as were captured. Always the same tensors, of which the first rows are new."""
+
+
 class GraphRunner(ABC):
     """Runs a model's programs over persistent buffers, from a capture where there is one."""
 
@@ -73,6 +95,10 @@ class GraphRunner(ABC):
     def pieces(self) -> Pieces | str:
         """How to capture a program in pieces, or why that cannot be."""
         return "it captures whole programs only"
+
+    def elastic(self) -> Elastic | str:
+        """How to capture programs at no size in particular, or why that cannot be. Asked where no sizes are planned."""
+        return "a capture has one size"
 
 
 class EagerRunner(GraphRunner):

@@ -31,6 +31,10 @@ class SiluMulFn(Protocol):
     def __call__(self, gate_up: Tensor) -> Tensor: ...
 
 
+class ArgmaxFn(Protocol):
+    def __call__(self, logits: Tensor) -> Tensor: ...
+
+
 class LoraAddFn(Protocol):
     def __call__(
         self, out: Tensor, x: Tensor, a: Tensor, b: Tensor, adapters: Tensor, out_sizes: Sequence[int]
@@ -69,6 +73,7 @@ class OpTable(msgspec.Struct, frozen=True, kw_only=True):
     silu_mul: tuple[Impl, ...] = ()
     rotary: tuple[Impl, ...] = ()
     lora_add: tuple[Impl, ...] = ()
+    argmax: tuple[Impl, ...] = ()
 
 
 class Ops(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +84,7 @@ class Ops(msgspec.Struct, frozen=True, kw_only=True):
     silu_mul: SiluMulFn
     rotary: RotaryFn
     lora_add: LoraAddFn
+    argmax: ArgmaxFn
     chosen: dict[str, Choice[Impl]]
 
 

@@ -32,6 +32,11 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     return F.silu(gate) * up
 
 
+def argmax(logits: Tensor) -> Tensor:
+    """The place of the highest number in each row: `[rows, vocab]` to `[rows]` int64; of equals the first."""
+    return logits.argmax(-1)
+
+
 def lora_add(out: Tensor, x: Tensor, a: Tensor, b: Tensor, adapters: Tensor, out_sizes: Sequence[int]) -> Tensor:
     """`out` and, for each token of `x`, b(a(x)) of its own adapter (Hu et al., 2021).
 

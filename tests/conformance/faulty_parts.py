@@ -152,6 +152,10 @@ def rms_norm_in_place(x, weight, eps):
     return x.copy_(reference.rms_norm(x, weight, eps))
 
 
+def argmax_of_the_last(logits):
+    return logits.shape[-1] - 1 - logits.flip(-1).argmax(-1)
+
+
 def silu_in_place(gate_up):
     gate, up = gate_up.chunk(2, dim=-1)
     return gate.copy_(F.silu(gate) * up)

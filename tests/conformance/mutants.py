@@ -75,7 +75,7 @@ FAMILIES = (
         ("jackfield_platforms.reference",),
         3,
         {},
-        ("check_rms_norm or add_rms_norm or silu_mul or check_rotary or lora_add",),
+        ("check_rms_norm or add_rms_norm or silu_mul or check_rotary or lora_add or argmax",),
     ),
     Family(("jackfield_platforms.dequant_linear",), 3, {}, ("encoded",)),
     Family(

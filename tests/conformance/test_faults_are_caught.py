@@ -9,6 +9,7 @@ from typing import Any
 
 import fault_platform
 import faulty_attention as attention
+import faulty_elastic as elastic
 import faulty_parts as parts
 import faulty_pieces as pieces
 import faulty_transfer as transfer
@@ -146,6 +147,14 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"graph_runner": pieces.CapturesTheGap()},
         {"check_what_runs_between_pieces_is_not_replayed"},
     ),
+    "answers of any size kept": (
+        {"graph_runner": elastic.Runner(elastic.Stale()), "ops": elastic.OPS, "backend": elastic.Inside},
+        {"check_an_elastic_run_equals_the_program_at_every_size", "check_elastic_attention_follows_its_plan"},
+    ),
+    "one memory for all captures of any size": (
+        {"graph_runner": elastic.Runner(elastic.OneMemory()), "ops": elastic.OPS},
+        {"check_two_elastic_captures_do_not_disturb_each_other"},
+    ),
     "a bucket too small": (
         {"buckets": parts.planned_by(parts.TooSmall)},
         {"check_every_step_is_placed_whole_and_in_order"},
@@ -177,6 +186,7 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"check_partial_sums_are_reduced"},
     ),
     "rms_norm in place": (op("rms_norm", parts.rms_norm_in_place), {"check_rms_norm"}),
+    "the last of equal logits": (op("argmax", parts.argmax_of_the_last), {"check_argmax"}),
     "silu in place": (op("silu_mul", parts.silu_in_place), {"check_silu_mul"}),
     "silu of the wrong half": (op("silu_mul", parts.silu_of_the_wrong_half), {"check_silu_mul"}),
     "rotary in halves alone": (op("rotary", parts.rotary_in_halves_alone), {"check_rotary"}),
@@ -275,6 +285,13 @@ def test_the_platform_without_a_fault_conforms(plan):
     report = check(fault_platform.subject(**PLANS[plan]), KitOptions(seeds=1))
     assert report.failed_checks() == set()
     assert report.conforms
+
+
+def test_sound_captures_of_any_size_conform():
+    parts = {"graph_runner": elastic.Runner(elastic.Reruns()), "ops": elastic.OPS, "backend": elastic.Inside}
+    report = check(fault_platform.subject(**parts), KitOptions(seeds=1, match="elastic"))
+    assert report.conforms
+    assert len(report.results) == 4, "three checks, attention in two variants"
 
 
 def test_a_backend_that_fails_when_it_is_asked_fails_its_families_and_no_other():

@@ -31,7 +31,7 @@ from jackfield.engine.other_ranks import OtherRanks
 from jackfield.engine.ranks_executor import RanksExecutor
 from jackfield.engine.scheduler import Scheduler
 from jackfield.engine.scheduler_config import KVGroup, SchedulerConfig
-from jackfield.engine.startup import captures_text, startup_text
+from jackfield.engine.startup import captures_text, elastic_text, startup_text
 from jackfield.engine.warm_up import bucket_plan, warm_up
 from jackfield.engine.weight_formats import format_by_layer
 from jackfield.layers.fused_decoder import fuse_layers
@@ -81,6 +81,7 @@ class Assembled(msgspec.Struct, frozen=True):
     groups: tuple[AttentionGroup, ...]
     size: KVSize
     memory: Memory  # of which the cache was taken
+    captured: dict[str, str | None]  # programs captured for any size: why not, or None
     draft_size: KVSize | None = None
 
 
@@ -117,6 +118,8 @@ def assemble(
     text = startup_text(found, platform, config, made.groups, made.size, made.memory)
     if runner.num_planned:
         text += captures_text(runner.num_planned, runner.captured_bytes)
+    if made.captured:
+        text += elastic_text(made.captured, runner.captured_bytes)
     if config.speculation is not None:
         text += draft_text(draft, config.speculation, made.draft_size)
     return Engine(
@@ -142,8 +145,8 @@ def make_runner(blueprint: Blueprint, draft: DraftModel | None = None, *, progre
     runner = ModelRunner(
         model, platform, groups, size.num_blocks, limits, buckets=bucket_plan(config, platform, limits)
     )
-    warm_up(runner, shown=progress)
-    return Assembled(runner, groups, size, memory, draft_size)
+    captured = warm_up(runner, shown=progress)
+    return Assembled(runner, groups, size, memory, captured, draft_size)
 
 
 def _loaded(blueprint: Blueprint, *, progress: bool) -> tuple[Model, tuple[AttentionGroup, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jackfield.config.engine_config import EngineConfig
 from jackfield.engine.kv_sizing import KVSize
@@ -45,6 +45,12 @@ def startup_text(
 def captures_text(num_captures: int, num_bytes: int) -> str:
     """What was captured before the first request, as one more line."""
     return f"\nbuckets    {num_captures:,} sizes captured, {num_bytes / 2**20:,.1f} MiB"
+
+
+def elastic_text(answers: Mapping[str, str | None], num_bytes: int) -> str:
+    """Which programs run in one call at any size, and which do not and why, as one more line."""
+    parts = [f"{name} in one call" if why is None else f"{name} in parts ({why})" for name, why in answers.items()]
+    return f"\ngraphs     {', '.join(parts)}; {num_bytes / 2**20:,.1f} MiB"
 
 
 def _attention(group: AttentionGroup) -> str:

@@ -24,15 +24,18 @@ def bucket_plan(config: EngineConfig, platform: Platform, limits: Limits) -> Buc
     return plan if config.record_steps is None else TraceWriter(plan, config.record_steps)
 
 
-def warm_up(runner: ModelRunner, *, shown: bool) -> None:
-    """Capture what is planned; the bar is drawn only where somebody can see it."""
+def warm_up(runner: ModelRunner, *, shown: bool) -> dict[str, str | None]:
+    """Capture what is planned; the bar is drawn only where somebody can see it. Without a plan any size is captured,
+    where the platform can: returns by program why it is not, or None.
+    """
     if not runner.num_planned:
-        return
+        return runner.capture_any_size()
     columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
     hidden = not (shown and sys.stderr.isatty())
     with Progress(*columns, console=Console(stderr=True), disable=hidden) as bar:
         task = bar.add_task("Capturing", total=runner.num_planned)
         runner.warm_up(lambda what: bar.update(task, advance=1, description=f"Capturing {what}"))
+    return {}
 
 
 def _load(config: EngineConfig, limits: Limits) -> BucketPlan:

@@ -124,6 +124,10 @@ class PagedAttention:
             layer: backend.name for layer, (backend, _, _) in self._layers.items() if not backend.may_capture(bucket)
         }
 
+    def inelastic(self) -> list[str]:
+        """Names of the backends whose attention may be in no capture of any size."""
+        return sorted({backend.name for backend, _, _ in self._layers.values() if not backend.elastic})
+
     def bind(self, plans: Sequence[Any]) -> BoundAttention:
         """Attention with the plans of one launch, one a group."""
         return BoundAttention(self._layers, plans)

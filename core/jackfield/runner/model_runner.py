@@ -17,13 +17,14 @@ from jackfield.lora_request import LoRARequest
 from jackfield.models.interface import Model
 from jackfield.runner.adapters import Adapters
 from jackfield.runner.attention_groups import AttentionGroup, Ints, PagedAttention
+from jackfield.runner.elastic_programs import ElasticPrograms, programs
 from jackfield.runner.pending_step import PendingStep
-from jackfield.runner.programs import LaunchInputs, Programs
+from jackfield.runner.programs import LaunchInputs
 from jackfield.runner.sampler import Sampled, Sampler
 from jackfield.runner.slot_sampling import SamplingRows, SlotSampling
 from jackfield.runner.step_buffers import Filled, StepBuffers
 from jackfield.runner.verify import Guesses, verify
-from jackfield_platforms.bucket import BucketPlan, Limits, Placement, RowSizes
+from jackfield_platforms.bucket import Bucket, BucketPlan, Limits, Placement, RowSizes
 from jackfield_platforms.buckets.usage import Usage
 from jackfield_platforms.kv_tokens import KVTokens
 from jackfield_platforms.platform import Platform
@@ -62,13 +63,17 @@ class ModelRunner:
         ]
         self._buckets = buckets
         self._attention = PagedAttention(groups, num_blocks)
-        self._programs = Programs(model, groups, self._attention, platform.graph_runner())
+        self._programs = programs(
+            model, groups, self._attention, platform.graph_runner(), plans_sizes=bool(buckets.buckets())
+        )
         self._vocab = config.vocab_size
-        self._max_tokens, self._pinned = limits.max_tokens, caps.pinned_memory
+        self._limits, self._pinned = limits, caps.pinned_memory
         self._buffers: deque[list[StepBuffers]] = deque([] for _ in range(caps.scheduling.max_in_flight))
         self._adapters = None if model.build.lora is None else Adapters(model, limits.max_rows)
         self._slots = SlotSampling(limits.max_rows, config.vocab_size)
-        self._sampler = Sampler(config.vocab_size, self._device, may_wait=not caps.asynchronous)
+        self._sampler = Sampler(
+            config.vocab_size, self._device, may_wait=not caps.asynchronous, argmax=model.build.ops.argmax
+        )
         self._sampled_last = torch.zeros(limits.max_rows, dtype=torch.int64, device=self._device)
         self.usage = Usage()
         self.num_late_captures = 0  # after the warm-up
@@ -82,6 +87,16 @@ class ModelRunner:
     def captured_bytes(self) -> int:
         """What all captures took, as the platform says."""
         return self._programs.captured_bytes
+
+    @torch.inference_mode()
+    def capture_any_size(self) -> dict[str, str | None]:
+        """Capture programs that then run at any size, where the platform can; by program why it is not, or None."""
+        if not isinstance(self._programs, ElasticPrograms):
+            return {}
+        limits = self._limits
+        bucket = Bucket("mixed", num_rows=limits.max_rows, num_tokens=limits.max_tokens)
+        inputs = self._inputs(self._next_buffers(1)[0].fill_padding(bucket, self._block_sizes))
+        return self._programs.capture_any(bucket, inputs, limits.max_rows * (1 + limits.num_drafts))
 
     @torch.inference_mode()
     def warm_up(self, advance: Callable[[str], None] = lambda what: None) -> None:
@@ -192,7 +207,9 @@ class ModelRunner:
         self._buffers.rotate(-1)
         while len(sets) < count:
             by_slot = None if self._adapters is None else self._adapters.of_slot
-            sets.append(StepBuffers(self._max_tokens, self._tables, pinned=self._pinned, adapter_of_slot=by_slot))
+            sets.append(
+                StepBuffers(self._limits.max_tokens, self._tables, pinned=self._pinned, adapter_of_slot=by_slot)
+            )
         return sets[:count]
 
     def _run(self, step: Step, placement: Placement, buffers: StepBuffers) -> Tensor:

@@ -13,6 +13,8 @@ from jackfield.runner.penalties import Penalties
 from jackfield.runner.slot_sampling import Array, RandomRows, SamplingRows
 from jackfield.runner.thresholds import by_bisection, from_candidates
 from jackfield.sampling_params import SamplingParams
+from jackfield_platforms import reference
+from jackfield_platforms.ops import ArgmaxFn
 
 _LOWEST_TEMPERATURE = 1e-5  # below it logits would overflow; the likeliest token has all the mass long before
 
@@ -40,8 +42,10 @@ class Sampler:
     top-p.
     """
 
-    def __init__(self, vocab: int, device: torch.device, *, may_wait: bool) -> None:
-        self._device, self._may_wait = device, may_wait
+    def __init__(
+        self, vocab: int, device: torch.device, *, may_wait: bool, argmax: ArgmaxFn = reference.argmax
+    ) -> None:
+        self._device, self._may_wait, self._argmax = device, may_wait, argmax
         self._penalties = Penalties(vocab, device)
         self._edits: dict[int, LogitEdits] = {}
         self._sampling: dict[int, SamplingParams] = {}
@@ -66,7 +70,7 @@ class Sampler:
             self._penalties.apply(logits, penalised)
         if masks is not None:
             logits.masked_fill_(~_unpack(masks, logits.shape[-1]), -torch.inf)
-        ids = logits.argmax(-1)
+        ids = self._argmax(logits)
         if rows.random is not None:
             chosen = self._put(rows.random.rows)
             ids[chosen] = self._draw(logits[chosen].float(), rows.random)

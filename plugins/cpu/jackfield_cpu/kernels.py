@@ -124,11 +124,18 @@ def _declare(library: ctypes.CDLL) -> None:
         "after": (layer, *[c_void_p] * 3, c_int64, *[c_void_p] * 2),
         "norm": (rows, rows, c_int64, c_int64, c_void_p, c_double, rows, rows),
         "silu_mul": (rows, c_int64, c_int64, rows),
+        "argmax": (rows, c_int64, c_int64, c_void_p),
         "attention": (c_void_p, c_void_p, c_void_p),
         "large_pages": (c_void_p, c_int64),
+        "record": (c_int64,),
+        "replay": (c_void_p, c_int64),
+        "forget": (c_void_p,),
     }.items():
         function = getattr(library, f"jackfield_{name}")
         function.argtypes, function.restype = arguments, None
     library.jackfield_gather.restype = c_int64
+    library.jackfield_recorded.argtypes, library.jackfield_recorded.restype = (), c_void_p
+    refusal = library.jackfield_recording_refusal
+    refusal.argtypes, refusal.restype = (c_void_p,), c_char_p
     plan = library.jackfield_attention_plan
     plan.argtypes, plan.restype = (c_void_p, c_void_p, c_void_p, c_int64, c_void_p), c_int64

@@ -108,6 +108,7 @@ class NativeAttention(AttentionBackend[NativePlan]):
     block_sizes = (16, 32, 64, 128)
     phases = frozenset({"prefill", "decode", "mixed"})
     exports = True
+    elastic = True
 
     def __init__(self, need: AttentionNeed, block_size: int, *, device: torch.device, ops: Ops) -> None:
         super().__init__(need, block_size, device=device, ops=ops)

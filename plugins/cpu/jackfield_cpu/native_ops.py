@@ -1,4 +1,4 @@
-"""Norms and gates of the plugin's own, for layers that are not fused."""
+"""Functions of the plugin's own: norms and gates for layers that are not fused, and greedy sampling."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def ops(kernels: Kernels | str) -> OpTable:
         rms_norm=(Impl("native", own.rms_norm, own.rejects),),
         reduce_add_rms_norm=(Impl("native", own.reduce_add_rms_norm, own.rejects),),
         silu_mul=(Impl("native", own.silu_mul, own.rejects),),
+        argmax=(Impl("native", own.argmax, own.rejects),),
     )
 
 
@@ -57,6 +58,13 @@ class _Ops:
         out = torch.empty(*gate_up.shape[:-1], width, dtype=gate_up.dtype)
         if len(x):
             self._library().jackfield_silu_mul(Rows.of(x), len(x), width, Rows.of(out.view(len(x), width)))
+        return out
+
+    def argmax(self, logits: Tensor) -> Tensor:
+        rows = _matrix(logits)
+        out = torch.empty(len(rows), dtype=torch.int64)
+        if len(rows):
+            self._library().jackfield_argmax(Rows.of(rows), len(rows), rows.shape[1], out.data_ptr())
         return out
 
     def _library(self) -> Any:

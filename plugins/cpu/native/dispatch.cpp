@@ -1,7 +1,9 @@
 // The exported functions: one of the instruction sets' kernels, chosen once.
 #include "kernels.h"
+#include "recording.h"
 
 #include <cstring>
+#include <optional>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -13,10 +15,11 @@
 #define LEVELS(each) each(generic)
 #endif
 
-#define DECLARE(level)                                 \
-    extern const LinearKernels linear_kernels_##level; \
-    extern const LayerKernels layer_kernels_##level;   \
-    extern const AttentionKernels attention_kernels_##level;
+#define DECLARE(level)                                       \
+    extern const LinearKernels linear_kernels_##level;       \
+    extern const LayerKernels layer_kernels_##level;         \
+    extern const AttentionKernels attention_kernels_##level; \
+    extern const SamplingKernels sampling_kernels_##level;
 LEVELS(DECLARE)
 
 namespace {
@@ -26,8 +29,10 @@ struct Level {
     const LinearKernels* linear;
     const LayerKernels* layer;
     const AttentionKernels* attention;
+    const SamplingKernels* sampling;
 };
-#define ENTRY(level) {#level, &linear_kernels_##level, &layer_kernels_##level, &attention_kernels_##level},
+#define ENTRY(level) \
+    {#level, &linear_kernels_##level, &layer_kernels_##level, &attention_kernels_##level, &sampling_kernels_##level},
 const Level levels[] = {LEVELS(ENTRY)};
 const Level* chosen = nullptr;
 
@@ -61,30 +66,51 @@ EXPORT const char* jackfield_choose(const char* name) {
     return nullptr;
 }
 
+template <class T>
+std::optional<T> copy(const T* of) {
+    return of ? std::optional<T>(*of) : std::nullopt;
+}
+template <class T>
+const T* address(const std::optional<T>& of) {
+    return of ? &*of : nullptr;
+}
+
 EXPORT void jackfield_linear(const Weight* weight, const Rows* x, int64_t rows, const Rows* out, int32_t finish) {
-    chosen->linear->linear(weight, x, rows, out, finish);
+    perform(rows, [weight = *weight, x = *x, out = *out, finish](int64_t rows) {
+        chosen->linear->linear(&weight, &x, rows, &out, finish);
+    });
 }
 EXPORT void jackfield_pack(const Weight* weight, const void* from, void* to) { chosen->linear->pack(weight, from, to); }
 EXPORT int64_t jackfield_gather(const Weight* weight, const int64_t* ids, int64_t count, const Rows* out) {
-    return chosen->linear->gather(weight, ids, count, out);
+    if (recording) recording->refusal = "embeddings are looked up: their ids are checked by Python";
+    return recording ? count : chosen->linear->gather(weight, ids, count, out);
 }
 EXPORT void jackfield_before(const Layer* layer, const void* partial, const void* residual, int64_t rows, void* total,
                              void* qkv) {
-    chosen->layer->before(layer, partial, residual, rows, total, qkv);
+    perform(rows,
+            [=, layer = *layer](int64_t rows) { chosen->layer->before(&layer, partial, residual, rows, total, qkv); });
 }
 EXPORT void jackfield_after(const Layer* layer, const void* attended, const void* projected, const void* residual,
                             int64_t rows, void* total, void* partial) {
-    chosen->layer->after(layer, attended, projected, residual, rows, total, partial);
+    perform(rows, [=, layer = *layer](int64_t rows) {
+        chosen->layer->after(&layer, attended, projected, residual, rows, total, partial);
+    });
 }
 EXPORT void jackfield_norm(const Rows* x, const Rows* y, int64_t rows, int64_t width, const void* weight, double eps,
                            const Rows* total, const Rows* to) {
-    chosen->layer->norm(x, y, rows, width, weight, eps, total, to);
+    perform(rows, [=, x = *x, y = copy(y), total = copy(total), to = *to](int64_t rows) {
+        chosen->layer->norm(&x, address(y), rows, width, weight, eps, address(total), &to);
+    });
 }
 EXPORT void jackfield_silu_mul(const Rows* x, int64_t rows, int64_t width, const Rows* to) {
-    chosen->layer->silu_mul(x, rows, width, to);
+    perform(rows, [=, x = *x, to = *to](int64_t rows) { chosen->layer->silu_mul(&x, rows, width, &to); });
 }
+EXPORT void jackfield_argmax(const Rows* x, int64_t rows, int64_t width, int64_t* places) {
+    perform(rows, [=, x = *x](int64_t rows) { chosen->sampling->argmax(&x, rows, width, places); });
+}
+// How many tokens there are, `step` says: its plan is made anew for each.
 EXPORT void jackfield_attention(const AttentionShape* shape, const AttentionStep* step, const AttentionCall* call) {
-    chosen->attention->attention(shape, step, call);
+    perform(0, [shape = *shape, step, call = *call](int64_t) { chosen->attention->attention(&shape, step, &call); });
 }
 
 // Asks for large pages: memory that is read in pieces of some KiB all over the place needs fewer address look-ups.

@@ -23,6 +23,10 @@ struct LayerKernels {
     void (*silu_mul)(const Rows* x, int64_t rows, int64_t width, const Rows* to);
 };
 
+struct SamplingKernels {
+    void (*argmax)(const Rows* x, int64_t rows, int64_t width, int64_t* places);
+};
+
 struct AttentionKernels {
     void (*attention)(const AttentionShape*, const AttentionStep*, const AttentionCall*);
 };
@@ -34,4 +38,5 @@ struct AttentionKernels {
 extern const LinearKernels TABLE(linear_kernels);
 extern const LayerKernels TABLE(layer_kernels);
 extern const AttentionKernels TABLE(attention_kernels);
+extern const SamplingKernels TABLE(sampling_kernels);
 #endif

@@ -11,6 +11,7 @@ from jackfield_platforms.testing.conformance import (
     attention_cases,
     bucket_checks,
     compile_checks,
+    elastic_checks,
     encoded_checks,
     fuse_checks,
     graph_checks,
@@ -79,6 +80,7 @@ ARGUMENTS: Mapping[str, Argument] = {
     "reduce_add_rms_norm": Argument(ops_checks.reduce_add_rms_norm, "an implementation of the op; plain torch is one"),
     "silu_mul": Argument(ops_checks.silu_mul, "an implementation of the op; plain torch is one"),
     "rotary": Argument(ops_checks.rotary, "an implementation of the op; plain torch is one"),
+    "argmax": Argument(ops_checks.argmax, "an implementation of the op; plain torch is one"),
     "lora_add": Argument(ops_checks.lora_add, "an implementation of the op; plain torch is one"),
     "linear": Argument(linear_checks.linear, "a linear op that takes plain weights; plain torch does"),
     "gathered": Argument(
@@ -94,6 +96,13 @@ ARGUMENTS: Mapping[str, Argument] = {
     "traceable": Argument(compile_checks.traceable, 'an attention backend whose `graphs` is not "none"'),
     "program": Argument(graph_checks.program, "nothing more than a platform"),
     "capturing": Argument(graph_checks.capturing, "a `graph_runner` that captures"),
+    "elastic": Argument(
+        elastic_checks.elastic, "a `graph_runner` whose `elastic()` gives Elastic, and norms and a gate of its own"
+    ),
+    "elastic_attention": Argument(
+        elastic_checks.elastic_attention,
+        "a `graph_runner` whose `elastic()` gives Elastic, and an attention backend that says it is `elastic`",
+    ),
     "split": Argument(piece_checks.split, "a `graph_runner` whose `pieces()` gives Pieces, not a reason"),
     "planned": Argument(bucket_checks.planned, "`buckets` that plan sizes"),
     "saved": Argument(bucket_checks.saved, "`buckets` that give a `StaticBuckets`"),

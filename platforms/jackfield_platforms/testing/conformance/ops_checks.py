@@ -92,6 +92,11 @@ def lora_add(subject: Subject) -> Iterator[tuple[str, OpCase]]:
     return _cases(subject, "lora_add")
 
 
+def argmax(subject: Subject) -> Iterator[tuple[str, OpCase]]:
+    """Implementations of argmax."""
+    return _cases(subject, "argmax")
+
+
 @torch.inference_mode()
 def check_rms_norm(rms_norm: OpCase, seed: int) -> None:
     """Large and tiny numbers, and a row of zeros, which only eps keeps finite."""
@@ -198,6 +203,25 @@ def check_lora_add(lora_add: OpCase, seed: int) -> None:
         # the narrow product may be rounded to the dtype before it is multiplied again
         allowed = 2 * tolerance(lora_add.dtype) * float(wanted.abs().max())
         lora_add.compare(got, wanted, allowed, f"lora_add of [{tokens}, {width}] in {slots} slots of rank {rank}")
+
+
+@torch.inference_mode()
+def check_argmax(argmax: OpCase, seed: int) -> None:
+    """The place of the highest in rows of every kind: forbidden tokens are -inf, and of equal ones the first counts."""
+    generator = torch.Generator().manual_seed(seed)
+    for rows, width in (*_SIZES, (5, 20_011)):
+        x = argmax.draw((rows, width), seed, 3.0)
+        x[:, torch.randint(width, (width // 3,), generator=generator)] = -torch.inf
+        alike = torch.randint(width, (rows, 3), generator=generator)
+        x[::2] = x[::2].scatter(1, alike[::2], 100.0)
+        x[-1] = -torch.inf if rows > 1 else x[-1]
+        wanted = torch.tensor([row.index(max(row)) for row in x.tolist()])
+        given = argmax.put(x)
+        got = argmax.impl.fn(given)
+        what = f"argmax of [{rows}, {width}]"
+        expect(got.dtype == torch.int64, f"{what}: wanted int64; found {got.dtype}")
+        expect(torch.equal(got.cpu(), wanted), f"{what}: wanted {wanted.tolist()}; found {got.tolist()}")
+        expect(torch.equal(given.cpu(), x), "argmax changed its input in place")
 
 
 def _sizes_and_scales() -> Iterator[tuple[tuple[int, int], float]]:
