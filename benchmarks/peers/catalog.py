@@ -39,7 +39,9 @@ ENGINES = (
     Engine("llama.cpp bf16", "llama", "LlamaServer", 16, "gguf-bf16"),
     Engine("llama-bench bf16", "llama", "LlamaBench", 16, "gguf-bf16"),
     Engine("vLLM CPU bf16", "vllm", "Vllm", 16, "safetensors"),
-    Engine("Jackfield int8", "jackfield", "Jackfield", 8, "safetensors", {"dtype": "bfloat16", "quantization": "int8"}),
+    Engine(
+        "Jackfield int8", "jackfield", "Jackfield", 8, "safetensors", {"dtype": "bfloat16", "quantization": "int8-all"}
+    ),
     Engine("OpenVINO GenAI int8", "openvino", "OpenVino", 8, "openvino-int8"),
     Engine("llama.cpp Q8_0", "llama", "LlamaServer", 8, "gguf-q8_0"),
     Engine("llama-bench Q8_0", "llama", "LlamaBench", 8, "gguf-q8_0"),

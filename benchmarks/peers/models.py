@@ -46,11 +46,12 @@ class Models:
     def weight_bytes(self, files: str, quantization: str | None) -> float:
         """What a step reads of the weights: the files' size, or that of what is encoded while it is loaded.
 
-        The heads of these shapes are tied to the embedding, so that all of a file is read. Our int8 leaves it plain.
+        The heads of these shapes are tied to the embedding, so that all of a file is read. Our `int8`
+        leaves it plain, `int8-all` does not.
         """
         if quantization is not None:
             shape = self.shape()
-            return shape.layers * shape.layer_weights + 2 * shape.head_weights
+            return shape.layers * shape.layer_weights + shape.head_weights * (1 if quantization == "int8-all" else 2)
         place = self.prepare(files)
         if place.is_file():
             return place.stat().st_size

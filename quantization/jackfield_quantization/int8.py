@@ -55,6 +55,16 @@ class Int8(QuantMethod):
 
 
 @dataclass(frozen=True)
+class WholeInt8(Int8):
+    """Symmetric int8 rows, the head and a tied embedding among them, as in llama.cpp's Q8_0 and OpenVINO's int8."""
+
+    name: ClassVar[str] = "int8-all"
+
+    def covers(self, name: str) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
 class GroupedInt8(Int8):
     """Symmetric int8, a float32 scale for each 128 inputs of a row."""
 

@@ -143,6 +143,15 @@ def test_int8_answers_as_its_numbers_do(tmp_path: Path, packed: list[Encoding], 
     assert greedy(engine_of(folder)) != plain, "rounding must be seen, or this proves nothing"
 
 
+def test_the_head_is_rounded_where_the_format_says_so(tmp_path: Path, packed: list[Encoding]) -> None:
+    tensors, exact = tensors_of(plain_linear)
+    exact = {**exact, "lm_head": tensors["lm_head.weight"].double().numpy()}
+    rounded = {name: rounded_to_int8(weight, weight.shape[1]) for name, weight in exact.items()}
+    plain = greedy(engine_of(write(tmp_path / "rounded", replaced(tensors, rounded))))
+    assert greedy(engine_of(write(tmp_path / "plain", tensors), quantization="int8-all")) == plain
+    assert packed == [Encoding("int", 8, scale="float32")] * (NUM_PRODUCTS + 1)
+
+
 def test_random_weights_can_be_rounded_too(tmp_path: Path, packed: list[Encoding]) -> None:
     write(tmp_path, {"unused": torch.ones(1)})
     greedy(engine_of(tmp_path, load_format="dummy", quantization="int8"))
