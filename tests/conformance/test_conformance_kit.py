@@ -27,7 +27,14 @@ NOT_OFFERED = {
         "check_pieces_of_two_sizes_do_not_disturb_each_other",
         "check_what_runs_between_pieces_is_not_replayed",
     },
-    "strict": {"check_rows_padded_to_one_length", "check_fused_layer", "check_two_ranks_agree"},
+    "strict": {
+        "check_rows_padded_to_one_length",
+        "check_fused_layer",
+        "check_two_ranks_agree",
+        "check_an_elastic_run_equals_the_program_at_every_size",
+        "check_elastic_attention_follows_its_plan",
+        "check_two_elastic_captures_do_not_disturb_each_other",
+    },
 }
 
 
