@@ -117,7 +117,7 @@ MEASURES = {
         Measure("unshared", "the same, nothing shared", "out tok/s", equal(32, 1088, 32), output_rate),
     )
 }
-USUAL = ("decode", "prefill", "batch", "mix", "prefix", START)
+USUAL = ("decode", "prefill", "batch", "mix", "prefix", "unshared", "online", "long", START)
 
 
 def part(turn: Turn, count: int) -> Turn:
