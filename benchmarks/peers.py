@@ -151,10 +151,7 @@ def write(folder: Path, results: Results) -> None:
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
-        print(
-            "no plot: matplotlib is not installed (`pip install matplotlib`, or core's extra `bench`); the same command then draws",
-            flush=True,
-        )
+        print("no plot: wanted matplotlib (pip install matplotlib); the same command then draws", flush=True)
 
 
 if __name__ == "__main__":

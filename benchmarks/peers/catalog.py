@@ -50,7 +50,7 @@ class Engine(NamedTuple):
         if self.peer == "jackfield":
             return dict(self.options)  # always may
         again = measure == "long" and self.peer != "llama"
-        return {**self.options, "share_prefixes": measure == "prefix" or again}
+        return {**self.options, "share_prefixes": measure.startswith("prefix") or again}
 
 
 def slots(measure: str, contexts: tuple[int, ...]) -> tuple[int, int]:

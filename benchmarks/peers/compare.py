@@ -109,7 +109,7 @@ class Comparison:
         lengths = [(len(ids), count) for ids, count in turn.counted]
         if measure.weights_only:
             return decode_seconds(weight_bytes, sum(count - 1 for _, count in lengths), machine)
-        return ideal_seconds(self._models.shape(), weight_bytes, lengths, machine, turn.cached)
+        return ideal_seconds(self._models.shape(), weight_bytes, lengths, machine, turn.cached, warm=turn.is_warm)
 
 
 def _cut(measure: str, engine: Engine, turn: Turn) -> Turn:

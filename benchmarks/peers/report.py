@@ -15,7 +15,7 @@ TITLES = {
     "long": "one stream behind a long context",
     "imported": "the same, K/V imported rather than computed",
 }
-SUMMED_UP = ("decode", "prefill", "batch", "mix", "prefix", START)
+SUMMED_UP = ("decode", "prefill", "batch", "mix", "prefix", "prefix-warm", START)
 
 
 def markdown(
@@ -62,7 +62,9 @@ def _summary(everything: Sequence[Cell]) -> str:
 def _rate_table(mine: Sequence[Cell], everything: Sequence[Cell]) -> str:
     usual = max(cell.requests for cell in mine)
     more = {
-        "over unshared": lambda cell: over_same(cell, "unshared", everything) if cell.measure == "prefix" else None,
+        "over unshared": lambda cell: (
+            over_same(cell, "unshared", everything) if cell.measure.startswith("prefix") else None
+        ),
         "over static batches": lambda cell: over_static(cell, mine) if cell.measure == "mix" else None,
     }
     columns = {name: [_ratio(tell(cell)) for cell in mine] for name, tell in more.items()}
