@@ -10,6 +10,7 @@ from peers.cells import Cell, cells
 from peers.records import Record
 from peers.report import title
 
+COLUMNS = 4
 ONLINE_FIGURES = {"first_p50": "first token, p50 ms", "between_p99": "between tokens, p99 ms"}
 
 
@@ -27,14 +28,17 @@ def plot(records: Sequence[Record], file: Path) -> None:
     bars = [name for name in dict.fromkeys(cell.measure for cell in everything) if name != "online"]
     arrivals = [cell for cell in everything if cell.measure == "online"]
     lines = list(ONLINE_FIGURES) if arrivals else []
-    figure, panels = pyplot.subplots(
-        1, len(bars) + len(lines), figsize=(4 * (len(bars) + len(lines)), 4), squeeze=False
-    )
-    for panel, measure in zip(panels[0], bars, strict=False):
+    count = len(bars) + len(lines)
+    rows = -(-count // COLUMNS)
+    figure, grid = pyplot.subplots(rows, COLUMNS, figsize=(4 * COLUMNS, 4 * rows), squeeze=False)
+    panels = list(grid.flat)
+    for panel, measure in zip(panels, bars, strict=False):
         _bars(panel, [cell for cell in everything if cell.measure == measure][::-1])
         panel.set_title(title(measure), fontsize=9)
-    for panel, name in zip(panels[0][len(bars) :], lines, strict=True):
+    for panel, name in zip(panels[len(bars) : count], lines, strict=True):
         _lines(panel, arrivals, name)
+    for panel in panels[count:]:
+        panel.set_visible(False)
     figure.tight_layout()
     figure.savefig(file)
     pyplot.close(figure)

@@ -99,5 +99,5 @@ class Results:
             "records": [record._asdict() for record in self.records],
         }
         part = self._file.with_suffix(".part")
-        part.write_text(json.dumps(result, indent=1))
+        part.write_text(json.dumps(result))
         part.rename(self._file)
