@@ -1,24 +1,24 @@
 """How each engine is built and asked. Runs in that engine's own environment: only the standard library is certain.
 
 `run` gets requests all at once, answers greedily without regard to end tokens, and returns the answers' lengths with
-the seconds that the engine's own tool measured (None: let the caller's clock count). `settings` is told in the result.
+the seconds that the engine's own tool measured (None: let the caller's clock count). `stream` gets requests that arrive
+one after another, and returns when each token came; an engine that cannot raises NotImplementedError with the reason.
+`settings` is told in the result; its `kv_bits` are those of a number in the cache. Servers are in `servers.py`.
 """
 
 from __future__ import annotations
 
-import http.client
+import itertools
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-Request = tuple[list[int], int]
-Answer = tuple[list[int], float | None]
-Options = dict[str, Any]
+from peers.servers import Answer, Options, Request
+from peers.streams import Arrival, Stream
+
 BATCH_TRIES = 5  # llama-batched-bench now and then ends before its last line is written
 
 
@@ -36,6 +36,7 @@ class Jackfield:
             "kv_cache_memory": options["kv_bytes"],
         }
         self._llm = LLM(model, **self.settings)
+        self.settings["kv_bits"] = 16
 
     def run(self, requests: Sequence[Request]) -> Answer:
         samplings = [
@@ -61,7 +62,13 @@ class Transformers:
             model, dtype=torch.bfloat16, attn_implementation="sdpa"
         ).eval()
         self._model.generation_config.eos_token_id, self._model.generation_config.pad_token_id = None, 0
-        self.settings = {"dtype": "bfloat16", "attention": "sdpa", "batch": "equal lengths together, others by 8"}
+        self.settings = {
+            "dtype": "bfloat16",
+            "attention": "sdpa",
+            "batch": "equal lengths together, others by 8",
+            "prefill_chunk_size": "2048 for one stream",
+            "kv_bits": 16,
+        }
 
     def run(self, requests: Sequence[Request]) -> Answer:
         size = len(requests) if len({(len(ids), count) for ids, count in requests}) == 1 else 8
@@ -84,7 +91,38 @@ class Transformers:
         if out.shape[1] != longest + most:
             raise RuntimeError(f"wanted {most} tokens; got {out.shape[1] - longest}")
 
+    def stream(self, arrivals: Sequence[Arrival]) -> list[Stream]:
+        """One alone, its prompt in chunks: a mask of all of it at once would be as large as its length squared."""
+        if len(arrivals) > 1:
+            raise NotImplementedError("generate answers static batches: who comes later has none to join")
+        ((_, ids, count),) = arrivals
+        clock = EventClock()
+        with self._torch.inference_mode():
+            self._model.generate(
+                self._torch.tensor([ids]),
+                max_new_tokens=count,
+                min_new_tokens=count,
+                do_sample=False,
+                streamer=clock,
+                prefill_chunk_size=2048,
+            )
+        return [Stream(clock.events[1:], len(clock.events) - 1)]
+
     def close(self) -> None:
+        pass
+
+
+class EventClock:
+    """A streamer of transformers': the instants of what it is given, the prompt first."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self.events: list[float] = []
+
+    def put(self, value: Any) -> None:
+        self.events.append(time.perf_counter() - self._start)
+
+    def end(self) -> None:
         pass
 
 
@@ -98,22 +136,57 @@ class OpenVino:
 
         self._numpy, self._ov, self._genai = np, ov, genai
         scheduler = genai.SchedulerConfig()
-        scheduler.cache_size = max(1, options["kv_bytes"] // 2**30)  # GiB
+        scheduler.cache_size = -(-options["kv_bytes"] // 2**30)  # GiB
         scheduler.max_num_batched_tokens = 2048
         scheduler.max_num_seqs = options["sequences"]
+        scheduler.dynamic_split_fuse = True  # prompts in the steps of running streams
         scheduler.enable_prefix_caching = options["own"]["share_prefixes"]
-        properties = {"INFERENCE_NUM_THREADS": options["threads"]}
+        properties = {"INFERENCE_NUM_THREADS": options["threads"], "PERFORMANCE_HINT": "LATENCY"}
+        properties["KV_CACHE_PRECISION"] = options["own"]["kv"]
         self._pipeline = genai.ContinuousBatchingPipeline(model, scheduler, "CPU", properties)
-        self.settings = {**properties, "scheduler": scheduler.to_string()}
+        kv_bits = {"f16": 16, "u8": 8}[options["own"]["kv"]]
+        self.settings = {**properties, "scheduler": " ".join(scheduler.to_string().split()), "kv_bits": kv_bits}
+        self._numbers = itertools.count()
 
     def run(self, requests: Sequence[Request]) -> Answer:
-        configs = []
-        for _, count in requests:
-            config = self._genai.GenerationConfig()
-            config.max_new_tokens, config.ignore_eos, config.do_sample = count, True, False
-            configs.append(config)
-        prompts = [self._ov.Tensor(self._numpy.array([ids], dtype=self._numpy.int64)) for ids, _ in requests]
+        configs = [self._config(count) for _, count in requests]
+        prompts = [self._tensor(ids) for ids, _ in requests]
         return [len(result.m_generation_ids[0]) for result in self._pipeline.generate(prompts, configs)], None
+
+    def stream(self, arrivals: Sequence[Arrival]) -> list[Stream]:
+        """Requests join between steps, as in a server; nothing lies between the pipeline and who reads."""
+        waiting = [
+            (at, self._tensor(ids), self._config(count), index) for index, (at, ids, count) in enumerate(arrivals)
+        ]
+        waiting.sort(key=lambda each: each[0])
+        events: list[list[float]] = [[] for _ in arrivals]
+        tokens = [0] * len(arrivals)
+        reading: dict[int, Any] = {}
+        start = time.perf_counter()
+        while waiting or self._pipeline.has_non_finished_requests():
+            while waiting and waiting[0][0] <= time.perf_counter() - start:
+                _, ids, config, index = waiting.pop(0)
+                reading[index] = self._pipeline.add_request(next(self._numbers), ids, config)
+            if not self._pipeline.has_non_finished_requests():
+                time.sleep(max(0.0, start + waiting[0][0] - time.perf_counter()))
+                continue
+            self._pipeline.step()
+            now = time.perf_counter() - start
+            for index, handle in list(reading.items()):
+                while handle.can_read():
+                    events[index].append(now)
+                    tokens[index] += sum(len(output.generated_ids) for output in handle.read().values())
+                if tokens[index] >= arrivals[index].count:
+                    del reading[index]
+        return [Stream(*each) for each in zip(events, tokens, strict=True)]
+
+    def _config(self, count: int) -> Any:
+        config = self._genai.GenerationConfig()
+        config.max_new_tokens, config.ignore_eos, config.do_sample = count, True, False
+        return config
+
+    def _tensor(self, ids: list[int]) -> Any:
+        return self._ov.Tensor(self._numpy.array([ids], dtype=self._numpy.int64))
 
     def close(self) -> None:
         pass
@@ -133,6 +206,7 @@ class Vllm:
             "disable_log_stats": True,
         }
         self._llm = LLM(model=model, seed=0, **self.settings)
+        self.settings["kv_bits"] = 16
 
     def run(self, requests: Sequence[Request]) -> Answer:
         samplings = [
@@ -143,65 +217,6 @@ class Vllm:
 
     def close(self) -> None:
         pass
-
-
-class LlamaServer:
-    """llama-server over loopback, a slot a sequence, one pool of K/V for all; samples by its cheapest greedy chain."""
-
-    def __init__(self, model: str, options: Options) -> None:
-        self._port = free_port()
-        threads = str(options["threads"])
-        flags = [
-            "-t",
-            threads,
-            "-tb",
-            threads,
-            "-np",
-            str(options["sequences"]),
-            "-kvu",
-            "-c",
-            str(options["pool_tokens"]),
-        ]
-        flags += ["-b", "2048", "-ub", "512", "--cache-ram", "2048" if options["own"]["share_prefixes"] else "0"]
-        self.settings = {"flags": " ".join(flags)}
-        command = [str(Path(options["programs"]) / "llama-server"), "-m", model, *flags]
-        self._server = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(self._port)])
-        self._clients = ThreadPoolExecutor(options["sequences"])
-        while not self._is_ready():
-            if self._server.poll() is not None:
-                raise RuntimeError(f"llama-server ended with status {self._server.returncode}")
-            time.sleep(0.02)
-
-    def _is_ready(self) -> bool:
-        try:
-            return self._ask("GET", "/health", None)[0] == 200
-        except OSError:
-            return False
-
-    def run(self, requests: Sequence[Request]) -> Answer:
-        return list(self._clients.map(self._complete, requests)), None
-
-    def _complete(self, request: Request) -> int:
-        ids, count = request
-        body = {"prompt": ids, "n_predict": count, "ignore_eos": True, "cache_prompt": True}
-        body |= {"temperature": 0, "samplers": ["top_k"], "top_k": 1}
-        status, answer = self._ask("POST", "/completion", json.dumps(body))
-        if status != 200:
-            raise RuntimeError(answer[:300])
-        return int(json.loads(answer)["tokens_predicted"])
-
-    def _ask(self, method: str, path: str, body: str | None) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port)
-        try:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        finally:
-            connection.close()
-
-    def close(self) -> None:
-        self._server.terminate()
-        self._server.wait()
 
 
 class LlamaBench:
@@ -222,6 +237,10 @@ class LlamaBench:
         ((prompt, output),) = sizes
         seconds = self._single(prompt, output) if len(requests) == 1 else self._batch(len(requests), prompt, output)
         return [output] * len(requests), seconds
+
+    def stream(self, arrivals: Sequence[Arrival]) -> list[Stream]:
+        """Refused."""
+        raise NotImplementedError("llama-bench has no streams; llama.cpp's server has")
 
     def _single(self, prompt: int, output: int) -> float:
         work = (
@@ -249,10 +268,3 @@ class LlamaBench:
 
     def close(self) -> None:
         pass
-
-
-def free_port() -> int:
-    """One that nobody listened on a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -66,16 +66,21 @@ def step_seconds(shape: Shape, weight_bytes: float, pieces: Sequence[Piece], mac
 
 
 def ideal_seconds(
-    shape: Shape, weight_bytes: float, lengths: Sequence[tuple[int, int]], machine: Machine, cached: int = 0
+    shape: Shape,
+    weight_bytes: float,
+    lengths: Sequence[tuple[int, int]],
+    machine: Machine,
+    cached: int = 0,
+    *,
+    warm: bool = False,
 ) -> float:
     """Steps of an ideal scheduler that has (prompt tokens, tokens to generate) of all requests from the start.
 
     Streams advance by one token a step, and prompts fill the step up to STEP_TOKENS. Of every prompt but the first,
-    `cached` tokens cost nothing.
+    `cached` tokens cost nothing; if `warm`, of the first neither.
     """
-    waiting = [
-        [size - (cached if index else 0), cached if index else 0, count] for index, (size, count) in enumerate(lengths)
-    ]
+    known = [cached if index or warm else 0 for index in range(len(lengths))]
+    waiting = [[size - before, before, count] for (size, count), before in zip(lengths, known, strict=True)]
     running: list[list[int]] = []  # [tokens in the cache, tokens still to generate]
     seconds = 0.0
     while waiting or running:

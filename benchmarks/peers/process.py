@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from peers.streams import Arrival
 from peers.workloads import Request
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -54,18 +55,22 @@ class EngineProcess:
 
     def run(self, requests: Sequence[Request]) -> float:
         """Seconds until all are answered."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"requests": requests}) + "\n")
-        self._process.stdin.flush()
-        return float(self._read()["seconds"])
+        return float(self._ask({"requests": requests})["seconds"])
+
+    def stream(self, arrivals: Sequence[Arrival]) -> list[list[float]]:
+        """Instants of the events of each answer, in seconds on the clock of the arrivals."""
+        return list(self._ask({"arrivals": arrivals})["streams"])
 
     def memory(self) -> dict[str, int]:
-        """Bytes that it and its children have resident: `rss`, and `pss`, which shares out what several map."""
-        infos = []
+        """Bytes that it and its children have resident: `rss`; `pss`, which shares out what several map; and `peak`,
+        the sum of the most that each of them ever had.
+        """
+        infos, peak = [], 0
         for process in self._tree():
-            with contextlib.suppress(psutil.NoSuchProcess):  # it ended since
+            with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):  # it ended since
                 infos.append(process.memory_full_info())
-        return {"rss": sum(info.rss for info in infos), "pss": sum(info.pss for info in infos)}
+                peak += peak_bytes(Path(f"/proc/{process.pid}/status").read_text())
+        return {"rss": sum(info.rss for info in infos), "pss": sum(info.pss for info in infos), "peak": peak}
 
     def pause(self) -> None:
         """Stop all of its processes where they are: waiting engines may spin."""
@@ -95,6 +100,12 @@ class EngineProcess:
         self._process.stdout.close()
         self._log.close()
 
+    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], self._seconds)
@@ -113,3 +124,12 @@ class EngineProcess:
             return []
         parent = psutil.Process(self._process.pid)
         return [parent, *parent.children(recursive=True)]
+
+
+def peak_bytes(status: str) -> int:
+    """The most that was resident at once, from the text of /proc/PID/status; 0 for a process without memory."""
+    for line in status.splitlines():
+        name, _, value = line.partition(":")
+        if name == "VmHWM":
+            return int(value.split()[0]) * 1024
+    return 0

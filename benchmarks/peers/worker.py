@@ -2,8 +2,9 @@
 
     PYTHON worker.py ADAPTER MODEL OPTIONS
 
-A line of JSON in, a line of JSON out: {"requests": [[ids, count], ...]} gives {"seconds": s}. The first line out comes
-when the engine has answered its first token. Whatever the engine prints goes to standard error.
+A line of JSON in, a line of JSON out: {"requests": [[ids, count], ...]} gives {"seconds": s}, and
+{"arrivals": [[at, ids, count], ...]} gives {"streams": [[instant, ...], ...]}. The first line out comes when the engine
+has answered its first token. Whatever the engine prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import sys
 import time
 import traceback
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,23 +27,37 @@ def main() -> None:
     """Build the engine, answer until the pipe closes."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    from peers import adapters
-
     _, name, model, options = sys.argv
+    module, _, adapter = name.rpartition(".")
     try:
-        engine = getattr(adapters, name)(model, json.loads(options))
+        engine = getattr(import_module(f"peers.{module}"), adapter)(model, json.loads(options))
         engine.run([(FIRST_PROMPT, 1)])
     except Exception as error:  # an engine may raise anything; its reason is the result
         failed(error, out)
         return
     reply({"ready": True, "settings": engine.settings}, out)
     for line in sys.stdin:
-        requests = [(ids, count) for ids, count in json.loads(line)["requests"]]
         try:
-            reply({"seconds": timed(engine, requests)}, out)
+            reply(answer(engine, json.loads(line)), out)
         except Exception as error:
             failed(error, out)
     engine.close()
+
+
+def answer(engine: Any, message: dict[str, Any]) -> dict[str, Any]:
+    """What one line asks."""
+    if "arrivals" in message:
+        return {"streams": streamed(engine, message["arrivals"])}
+    return {"seconds": timed(engine, [(ids, count) for ids, count in message["requests"]])}
+
+
+def streamed(engine: Any, arrivals: list[Any]) -> list[list[float]]:
+    """Instants of each answer's events; RuntimeError as `timed`."""
+    from peers.streams import Arrival
+
+    streams = engine.stream([Arrival(*arrival) for arrival in arrivals])
+    check([stream.tokens for stream in streams], [count for _, _, count in arrivals])
+    return [stream.events for stream in streams]
 
 
 def timed(engine: Any, requests: list[tuple[list[int], int]]) -> float:
@@ -49,10 +65,14 @@ def timed(engine: Any, requests: list[tuple[list[int], int]]) -> float:
     start = time.perf_counter()
     counts, seconds = engine.run(requests)
     seconds = time.perf_counter() - start if seconds is None else seconds
-    wanted = [count for _, count in requests]
+    check(counts, [count for _, count in requests])
+    return float(seconds)
+
+
+def check(counts: list[int], wanted: list[int]) -> None:
+    """RuntimeError when answers have other lengths than asked for."""
     if counts != wanted:
         raise RuntimeError(f"wanted answers of {wanted} tokens; got {counts}")
-    return float(seconds)
 
 
 def failed(error: Exception, out: TextIO) -> None:

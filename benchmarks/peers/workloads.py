@@ -16,11 +16,13 @@ Request = tuple[list[int], int]  # prompt's token ids, tokens to generate
 class Turn(NamedTuple):
     """What one engine does in one repetition: groups of requests one after another, each group all at once.
 
-    The last group is the one that counts. `cached` is how many of a prompt's tokens an earlier one has as well.
+    The last group is the one that counts. `cached` is how many of a prompt's tokens an earlier one has as well, and
+    `is_warm` whether the first counted one has such an earlier one, too.
     """
 
     groups: tuple[tuple[Request, ...], ...]
     cached: int = 0
+    is_warm: bool = False
 
     @property
     def counted(self) -> tuple[Request, ...]:
@@ -76,14 +78,17 @@ def mix(count: int, prompt_len: int, output_len: int, longest: int) -> Callable[
     return make
 
 
-def shared(count: int, prefix_len: int, suffix_len: int, output_len: int) -> Callable[[int], Turn]:
-    """Prompts that begin alike; nobody has seen the beginning before."""
+def shared(
+    count: int, prefix_len: int, suffix_len: int, output_len: int, *, warm: bool = False
+) -> Callable[[int], Turn]:
+    """Prompts that begin alike; nobody has seen the beginning before, unless `warm`: then one was asked alone."""
 
     def make(seed: int) -> Turn:
         rng = np.random.default_rng(seed)
         prefix = prompt(prefix_len, rng)
         requests = tuple((prefix + prompt(suffix_len, rng), output_len) for _ in range(count))
-        return Turn((requests,), cached=prefix_len)
+        before = (((prefix + prompt(suffix_len, rng), 1),),) if warm else ()
+        return Turn((*before, requests), cached=prefix_len, is_warm=warm)
 
     return make
 
@@ -114,10 +119,13 @@ MEASURES = {
         Measure("batch", "32 x (128 in, 64 out)", "out tok/s", equal(32, 128, 64), output_rate),
         Measure("mix", "64 requests, lengths mixed", "out tok/s", mix(64, 220, 190, 1024), output_rate),
         Measure("prefix", "32 with a shared 1,024", "out tok/s", shared(32, 1024, 64, 32), output_rate),
+        Measure(
+            "prefix-warm", "the same, one asked before", "out tok/s", shared(32, 1024, 64, 32, warm=True), output_rate
+        ),
         Measure("unshared", "the same, nothing shared", "out tok/s", equal(32, 1088, 32), output_rate),
     )
 }
-USUAL = ("decode", "prefill", "batch", "mix", "prefix", START)
+USUAL = ("decode", "prefill", "batch", "mix", "prefix", "prefix-warm", "unshared", "online", "long", START)
 
 
 def part(turn: Turn, count: int) -> Turn:

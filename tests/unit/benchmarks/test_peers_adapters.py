@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from peers.adapters import LlamaBench
-from peers.process import EngineFailed, EngineProcess
+from peers.process import EngineFailed, EngineProcess, peak_bytes
+from peers.streams import Arrival
 
 REQUESTS = [([1] * 64 + [number], 4) for number in range(3)]
 
@@ -18,7 +19,11 @@ ECHO = """
 import json, sys
 print(json.dumps({"ready": True, "settings": {"a": 1}}), flush=True)
 for line in sys.stdin:
-    requests = json.loads(line)["requests"]
+    message = json.loads(line)
+    if "arrivals" in message:
+        print(json.dumps({"streams": [[at, at + count] for at, ids, count in message["arrivals"]]}), flush=True)
+        continue
+    requests = message["requests"]
     print(json.dumps({"seconds": len(requests)} if requests else {"error": "nothing to do"}), flush=True)
 """
 
@@ -74,7 +79,18 @@ def test_an_engine_answers_after_a_pause(tmp_path: Path) -> None:
         process.pause()
         process.resume()
         assert process.run(REQUESTS) == 3
-        assert process.memory()["rss"] > 0
+        memory = process.memory()
+        assert 0 < memory["rss"] <= memory["peak"]
+
+
+def test_an_engine_answers_arrivals_with_instants(tmp_path: Path) -> None:
+    with engine(ECHO, tmp_path) as process:
+        assert process.stream([Arrival(0.5, [1, 2], 4)]) == [[0.5, 4.5]]
+
+
+def test_the_peak_of_memory_is_read_from_the_kernel() -> None:
+    assert peak_bytes("Name:\tpython\nVmPeak:\t  900 kB\nVmHWM:\t  12 kB\nVmRSS:\t 8 kB\n") == 12 * 1024
+    assert peak_bytes("Name:\tkthreadd\n") == 0
 
 
 def test_an_engine_s_reason_is_told(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def test_a_shared_prefix_is_computed_once() -> None:
     first, suffix = (step_seconds(TINY, 0, [piece], MULTIPLIES) for piece in (Piece(100, 0, True), Piece(10, 90, True)))
     assert apart == 3 * first
     assert together == first + 2 * suffix
+    assert ideal_seconds(TINY, WEIGHT_BYTES, [(100, 1)] * 3, MULTIPLIES, cached=90, warm=True) == 3 * suffix
 
 
 def test_decoding_alone_is_bound_by_the_weights() -> None:

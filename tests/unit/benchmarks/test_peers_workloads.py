@@ -21,7 +21,7 @@ def test_the_sizes_are_those_that_the_titles_say() -> None:
     assert sizes["decode"] == [(128, 128)]
     assert sizes["prefill"] == [(2048, 1)]
     assert sizes["batch"] == [(128, 64)] * 32
-    assert sizes["prefix"] == sizes["unshared"] == [(1088, 32)] * 32
+    assert sizes["prefix"] == sizes["prefix-warm"] == sizes["unshared"] == [(1088, 32)] * 32
     assert len(sizes["mix"]) == 64
     prompts, outputs = zip(*sizes["mix"], strict=True)
     assert max(*prompts, *outputs) <= 1024
@@ -34,6 +34,14 @@ def test_only_the_prefix_is_shared() -> None:
     assert turn.cached == 1024
     assert len({tuple(ids[:1024]) for ids, _ in turn.counted}) == 1
     assert len({tuple(ids[1024:]) for ids, _ in turn.counted}) == 32
+
+
+def test_a_warm_prefix_is_asked_alone_before() -> None:
+    turn = MEASURES["prefix-warm"].make(3)
+    ((before, count),) = turn.groups[0]
+    assert (len(turn.groups), count, turn.is_warm) == (2, 1, True)
+    assert {tuple(ids[:1024]) for ids, _ in turn.counted} == {tuple(before[:1024])}
+    assert before[1024:] not in [ids[1024:] for ids, _ in turn.counted]
 
 
 def test_decoding_is_timed_without_the_prompt() -> None:
