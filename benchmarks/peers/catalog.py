@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 SEQUENCES = 64  # most sequences at once
-POOL_TOKENS = {"start": 4352, "decode": 4352, "prefill": 4352, "batch": 8192, "mix": 32_768, "online": 32_768}
-PREFIX_POOL_TOKENS = 40_960  # 32 prompts of 1,088, not shared, and what warming up left behind
+POOL_TOKENS = {"start": 4352, "decode": 4352, "prefill": 4352, "batch": 8192, "mix": 28_032, "online": 16_384}
+PREFIX_POOL_TOKENS = 37_376  # 32 prompts of 1,088, not shared; as mix, whole GiB of the 0.6B shape, which some count in
 SERVED = {"adapters.Jackfield": "servers.JackfieldServer", "adapters.Vllm": "servers.VllmServer"}  # where streams count
 STREAMED = ("online", "long")
 REFUSALS = {  # by adapter and measure: why there is no such figure
@@ -60,7 +60,7 @@ def slots(measure: str, contexts: tuple[int, ...]) -> tuple[int, int]:
     """
     if measure in ("long", "imported"):
         return len(contexts) + 1, max(contexts) + 256  # a slot a prompt, so that each stays
-    count = {"start": 1, "decode": 1, "prefill": 1, "mix": 16}.get(measure, 32)
+    count = {"start": 1, "decode": 1, "prefill": 1, "mix": 16, "online": 16}.get(measure, 32)
     return count, pool_tokens(measure, contexts) // count
 
 

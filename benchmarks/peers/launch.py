@@ -60,6 +60,7 @@ class Launcher:
             local = dict.fromkeys(("VLLM_HOST_IP", "VLLM_LOOPBACK_IP"), "127.0.0.1")
             gib = str(-(-kv_bytes // 2**30))
             env |= {**local, "GLOO_SOCKET_IFNAME": "lo", "VLLM_NO_USAGE_STATS": "1"}
+            env["VLLM_USE_AOT_COMPILE"] = "0"  # in this version, what it saves cannot be loaded: each start compiles
             env |= {"VLLM_CPU_OMP_THREADS_BIND": cpus, "VLLM_CPU_KVCACHE_SPACE": gib}
             env["LD_PRELOAD"] = ":".join(self._preloads())
         return env

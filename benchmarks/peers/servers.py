@@ -104,13 +104,13 @@ class JackfieldServer(OpenAIServer):
 
 
 class VllmServer(OpenAIServer):
-    """`vllm serve`. Asked by the folder's name, as it calls the model unless told."""
+    """What `vllm serve` starts. Asked by the folder's name, as it calls the model unless told."""
 
     def __init__(self, model: str, options: Options) -> None:
         self._model = model
         flags = {"dtype": "bfloat16", "max-model-len": options["context"], "max-num-seqs": options["sequences"]}
-        program = str(Path(sys.executable).with_name("vllm"))
-        command = [program, "serve", model, "--disable-log-stats", "--disable-uvicorn-access-log", *as_flags(flags)]
+        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *as_flags(flags)]
+        command += ["--disable-log-stats", "--disable-uvicorn-access-log"]
         super().__init__(command, free_port(), options["sequences"])
         self.settings |= {"kv_bits": 16}
 
