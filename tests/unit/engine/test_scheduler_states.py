@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import ClassVar
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -293,7 +294,9 @@ class SchedulerStates(RuleBasedStateMachine):
         self.totals["prefix-hit tokens"] += stats.num_prefix_hit_tokens
 
 
-def run_histories(max_examples: int, step_count: int, *, derandomize: bool, shrinks: bool = True) -> Counter[str]:
+def run_histories(
+    max_examples: int, step_count: int, *, derandomize: bool, shrinks: bool = True, seed: int | None = None
+) -> Counter[str]:
     """What happened in that many random histories; every prefix hit in them was compared with recomputed content."""
 
     class Counted(SchedulerStates):
@@ -304,18 +307,21 @@ def run_histories(max_examples: int, step_count: int, *, derandomize: bool, shri
         max_examples=max_examples, stateful_step_count=step_count, deadline=None, derandomize=derandomize,
         database=None, suppress_health_check=checks, phases=list(Stage) if shrinks else [Stage.generate],
     )  # fmt: skip
-    run_state_machine_as_test(Counted, settings=profile)
+    run_state_machine_as_test(Counted if seed is None else hypothesis.seed(seed)(Counted), settings=profile)
     print(dict(Counted.totals))
     return Counted.totals
 
 
 def test_random_histories_keep_every_promise() -> None:
-    totals = run_histories(150, 50, derandomize=True)
-    assert totals["steps"] > 1_500
     events = "overlapped steps", "preempted for blocks", "preempted by force", "prefix-hit tokens", "failed", "aborted"
     drafts = "accepted drafts", "rejected drafts", "indexed blocks looked into"
-    for event in events + drafts:
-        assert totals[event] >= 10, f"the histories hold too few of: {event}"
+    totals: Counter[str] = Counter()
+    # what hypothesis draws depends on the modules that are loaded: a round may hold a third of another's events
+    for number in range(10):
+        totals += run_histories(150, 50, derandomize=False, seed=number)
+        if totals["steps"] > 3_000 and all(totals[event] >= 10 for event in events + drafts):
+            return
+    raise AssertionError(f"the histories hold too few of: {[event for event in events + drafts if totals[event] < 10]}")
 
 
 @pytest.mark.long
