@@ -70,13 +70,12 @@ static void by_floats(const Product& product, const Panels& panels, float* sums)
         for (int64_t k = 0; k < weight.depth; k += DEPTH_BLOCK) {
             const int64_t last = k + DEPTH_BLOCK < weight.depth ? k + DEPTH_BLOCK : weight.depth;
             widen<Source, P>(weight, panels, k, last, wide);
-            // the first tiles fetch what is widened next, one panel each
+            int64_t tile = 0;  // the first ones fetch what is widened next, a panel each
             by_tiles<ROWS>(product, block, [&](int64_t row, auto height) {
-                const int64_t tile = (row - block.row) / ROWS;
                 const uint8_t* next = weight.data + panels[tile % P] * weight.panel_bytes + last / 2 * Source::BYTES;
                 widened_tile<height, P>(product.packed + row * weight.depth + k * height, wide, last - k,
-                                        sums + (row - block.row) * P * LANES, next,
-                                        tile < P ? (Source::BYTES + 1) / 2 : 0);
+                                        sums + (row - block.row) * P * LANES, next, tile < P ? Source::BYTES / 2 : 0);
+                tile++;
             });
         }
         finish<P>(product, panels, block.row, block.rows, sums);
@@ -147,7 +146,8 @@ static void by_panels(const Product& product, const Panels& panels) {
     const Weight& weight = *product.weight;
     float* sums = (float*)pool_scratch(1, ROW_BLOCK * ROWS * P * LANES * 4);
 #if defined(__AVX512VNNI__)
-    if constexpr (!std::is_same_v<Source, Float32Pairs>)
+    // many rows go by two panels, and bfloat16 is split for many rows only
+    if constexpr (!std::is_same_v<Source, Float32Pairs> && !(SPLITS<Source> && (P > 2 || DOTS_BFLOAT16)))
         if (in_digits(product)) return by_digits<Source, P>(product, panels, sums);
 #endif
     if (product.rows <= STREAMED_ROWS) {
