@@ -22,8 +22,7 @@ struct Search {
 };
 
 INLINE V at(const Search& job, int64_t row, int64_t column) {
-    const void* from = place(job.x, row, column);
-    return job.x.dtype == IN_BFLOAT16 ? load_bf16((const uint16_t*)from) : load((const float*)from);
+    return take(place(job.x, row, column), job.x.dtype, LANES);
 }
 INLINE float one(const Search& job, int64_t row, int64_t column) {
     const void* from = place(job.x, row, column);

@@ -54,10 +54,11 @@ static void pack_digits(Product& product, int64_t first, int64_t height) {
             const int64_t end = begin + step < weight.depth ? begin + step : weight.depth, quads = (end - begin) / 4;
             const int64_t known = end < weight.in ? end : weight.in;
             const Scales scales = scales_for(largest_magnitude(x, begin, known));
+            const __mmask16 finite = scales.inverse > 0 ? 0xffff : 0;
             __m512i total = _mm512_setzero_si512(), high_total = total;
             for (int64_t k = begin; k < end; k += LANES) {
                 const V v = k < known ? take(x + k, IN_BFLOAT16, some(known - k)) : zero();
-                __m512i number = _mm512_cvtps_epi32((__m512)(v * all(scales.inverse)).p[0]);
+                __m512i number = _mm512_maskz_cvtps_epi32(finite, (__m512)(v * all(scales.inverse)).p[0]);
                 __m512i high = _mm512_srai_epi32(_mm512_add_epi32(number, _mm512_set1_epi32(128)), 8);
                 total = _mm512_add_epi32(total, number), high_total = _mm512_add_epi32(high_total, high);
                 uint32_t words[2][4];
