@@ -13,6 +13,7 @@ from jackfield_platforms.linear import Encoded, Encoding, LinearSpec, torch_dtyp
 
 LANES = 16
 _DEPTH = 8  # inputs are padded to a multiple
+_LARGE_PAGE = 2 << 20
 PLAIN, SILU_MUL = 0, 1  # `Finish` of native/weight.h
 _PAIR_BYTES = {"float32": 128, "bfloat16": 64, "int8": 32, "int4": 16}
 _FORMATS = {name: number for number, name in enumerate(_PAIR_BYTES)}  # `Format` of native/weight.h
@@ -70,7 +71,7 @@ def pack(kernels: Kernels | str, encoded: Encoded) -> Panels:
     in_size = encoded.data.shape[1] * (2 if name == "int4" else 1)
     panels, depth = -(-out_size // LANES), -(-in_size // _DEPTH) * _DEPTH
     panel_bytes = depth // 2 * _PAIR_BYTES[name]
-    data = torch.empty(panels * panel_bytes, dtype=torch.uint8)
+    data = _room(kernels, panels * panel_bytes)
     scale, offset = _scales(encoded, panels)
     bias = None if encoded.bias is None else _lanes(encoded.bias.float()[:, None], panels)
     source = encoded.data.contiguous()
@@ -91,6 +92,16 @@ def pack(kernels: Kernels | str, encoded: Encoded) -> Panels:
     held = tuple(x for x in (data, scale, offset, bias) if x is not None)
     dtype = source.dtype if encoded.encoding.is_plain else torch_dtype(encoded.dtype)
     return Panels(weight, held, dtype)
+
+
+def _room(kernels: Kernels, size: int) -> Tensor:
+    """Bytes on large pages: a product reads them once, and looks up addresses meanwhile."""
+    if size < _LARGE_PAGE:
+        return torch.empty(size, dtype=torch.uint8)
+    wide = torch.empty(size + _LARGE_PAGE, dtype=torch.uint8)  # what lies outside of the slice is never touched
+    data = wide[-wide.data_ptr() % _LARGE_PAGE :][:size]
+    kernels.library.jackfield_large_pages(data.data_ptr(), size)
+    return data
 
 
 def _format(encoding: Encoding) -> str:

@@ -8,6 +8,7 @@
 
 #include "product.h"
 #include "rows.h"
+#include "tiles.h"
 
 #if defined(__AVX512VNNI__)
 
@@ -77,81 +78,96 @@ static void pack_digits(Product& product, int64_t first, int64_t height) {
     }
 }
 
-// Weights of P panels from some input on, as `digits_tile` reads them: `BYTES` for four inputs and both of `PLANES`.
+// Weights of P panels from some input on, as `digits_tile` reads them.
 struct Bytes {
     const uint8_t* data[4];
     const float *scale[4], *offset[4];  // [groups][16]
     int64_t group, origin;              // inputs that share them; where the first one lies in its group
-    const uint8_t* ahead[4];            // what to fetch meanwhile
+    const uint8_t* ahead[4];            // what to fetch meanwhile, `ahead_step` bytes for four inputs and a pass
     int64_t ahead_step;
 };
+// `BYTES`: of four inputs and both of `PLANES`. `PASSES` over them, where both digits do not fit into the registers.
 struct Int8Bytes {
-    static constexpr int64_t BYTES = 64, PLANES = 1;
+    static constexpr int64_t BYTES = 64, PLANES = 1, PASSES = 2;
     static constexpr bool SCALED = false, OFFSET = false;
-    INLINE __m512i high(const uint8_t* data, int64_t quad) { return _mm512_loadu_si512(data + quad * 64); }
+    INLINE void read(const uint8_t* data, int64_t quad, __m512i& one, __m512i& other) {  // two quads
+        one = _mm512_loadu_si512(data + quad * 64), other = _mm512_loadu_si512(data + quad * 64 + 64);
+    }
 };
 struct Int4Bytes {
-    static constexpr int64_t BYTES = 32, PLANES = 1;
+    static constexpr int64_t BYTES = 32, PLANES = 1, PASSES = 2;
     static constexpr bool SCALED = true, OFFSET = true;
-    INLINE __m512i high(const uint8_t* data, int64_t quad) {
-        __m512i two = _mm512_loadu_si512(data + quad / 2 * 64);
-        return _mm512_and_si512(_mm512_srl_epi32(two, _mm_cvtsi32_si128(int(quad % 2) * 4)),
-                                _mm512_set1_epi32(0x0f0f0f0f));
+    INLINE void read(const uint8_t* data, int64_t quad, __m512i& one, __m512i& other) {
+        const __m512i both = _mm512_loadu_si512(data + quad * 32), low = _mm512_set1_epi32(0x0f0f0f0f);
+        one = _mm512_and_si512(both, low), other = _mm512_and_si512(_mm512_srli_epi32(both, 4), low);
     }
 };
 struct SplitBytes {
-    static constexpr int64_t BYTES = 128, PLANES = 2;
+    static constexpr int64_t BYTES = 128, PLANES = 2, PASSES = 2;
     static constexpr bool SCALED = true, OFFSET = false;
-    INLINE __m512i high(const uint8_t* data, int64_t quad) { return _mm512_load_si512(data + quad * 128); }
-    INLINE __m512i low(const uint8_t* data, int64_t quad) { return _mm512_load_si512(data + quad * 128 + 64); }
+    INLINE void read(const uint8_t* data, int64_t quad, __m512i& one, __m512i& other) {
+        one = _mm512_load_si512(data + quad * 128), other = _mm512_load_si512(data + quad * 128 + 128);
+    }
+    INLINE void read_low(const uint8_t* data, int64_t quad, __m512i& one, __m512i& other) {
+        read(data + 64, quad, one, other);
+    }
 };
 
 // `depth` inputs of R packed rows by P panels, added to `sums` `[R][P][16]`. Bytes of weights are 128 too large (4-bit
-// ones are not), which the rows' sums make good.
+// ones are not), which the rows' sums make good. Few sums: both digits of a row meet a weight that was read once.
 template <class Source, int R, int P>
 static void digits_tile(const Bytes& w, const uint32_t* x, int64_t depth, int64_t step, float* sums) {
+    constexpr bool AT_ONCE = Source::PLANES == 1 && R * P <= 12;
+    const uint8_t* ahead[P];
+    times<P>([&](auto p) HERE { ahead[p] = w.ahead[p]; });
     for (int64_t k = 0; k < depth; k += step) {
         const int64_t quads = (k + step < depth ? step : depth - k) / 4, first = k / 4;
         const uint32_t *high = x, *low = x + quads * R;
         const float* scale = (const float*)(low + quads * R);
         const int32_t *total = (const int32_t*)scale + R, *high_total = total + R;
-        __m512i acc[R][P];
-        times<R>([&](auto r) HERE { times<P>([&](auto p) HERE { acc[r][p] = _mm512_setzero_si512(); }); });
-        for (int64_t quad = 0; quad < quads; quad++) {
-            __m512i a[P];
+        __m512i acc[R][P], small[R][P];
+        times<R>([&](auto r)
+                     HERE { times<P>([&](auto p) HERE { acc[r][p] = small[r][p] = _mm512_setzero_si512(); }); });
+        // one row's digits of two quads times the weights there
+        auto add = [&](__m512i(&into)[R][P], const __m512i(&a)[2][P], const uint32_t* digit, int64_t quad) HERE {
+            times<2>([&](auto i) HERE {
+                times<R>([&](auto r) HERE {
+                    const __m512i one = _mm512_set1_epi32(int(digit[(quad + i) * R + r]));
+                    times<P>([&](auto p) HERE { add_products(into[r][p], a[i][p], one); });
+                });
+            });
+        };
+        auto fetch_ahead = [&]() HERE {
             times<P>([&](auto p) HERE {
-                a[p] = Source::high(w.data[p], first + quad);
-                __builtin_prefetch(w.ahead[p] + (first + quad) * w.ahead_step);
+                fetch(ahead[p]), fetch(ahead[p] + w.ahead_step);
+                ahead[p] += 2 * w.ahead_step;
+                if constexpr (AT_ONCE) fetch(ahead[p]), fetch(ahead[p] + w.ahead_step), ahead[p] += 2 * w.ahead_step;
             });
-            times<R>([&](auto r) HERE {
-                const __m512i one = _mm512_set1_epi32(int(high[quad * R + r]));
-                times<P>([&](auto p) HERE { add_products(acc[r][p], a[p], one); });
-            });
+        };
+        for (int64_t quad = 0; quad < quads; quad += 2) {
+            __m512i a[2][P];
+            times<P>([&](auto p) HERE { Source::read(w.data[p], first + quad, a[0][p], a[1][p]); });
+            fetch_ahead();
+            add(acc, a, high, quad);
+            if constexpr (AT_ONCE) add(small, a, low, quad);
         }
         times<R>([&](auto r) HERE { times<P>([&](auto p) HERE { acc[r][p] = _mm512_slli_epi32(acc[r][p], 8); }); });
-        for (int64_t quad = 0; quad < quads; quad++) {
-            __m512i a[P], b[P];
-            times<P>([&](auto p) HERE {
-                a[p] = Source::high(w.data[p], first + quad);
-                if constexpr (Source::PLANES == 2) {
-                    b[p] = Source::low(w.data[p], first + quad);
-                    __builtin_prefetch(w.ahead[p] + (first + quad) * w.ahead_step + 64);
-                }
-            });
-            times<R>([&](auto r) HERE {
-                const __m512i one = _mm512_set1_epi32(int(low[quad * R + r]));
-                times<P>([&](auto p) HERE { add_products(acc[r][p], a[p], one); });
-                if constexpr (Source::PLANES == 2) {
-                    const __m512i other = _mm512_set1_epi32(int(high[quad * R + r]));
-                    times<P>([&](auto p) HERE { add_products(acc[r][p], b[p], other); });
-                }
-            });
+        for (int64_t quad = 0; !AT_ONCE && quad < quads; quad += 2) {
+            __m512i a[2][P];
+            times<P>([&](auto p) HERE { Source::read(w.data[p], first + quad, a[0][p], a[1][p]); });
+            fetch_ahead();
+            add(acc, a, low, quad);
+            if constexpr (Source::PLANES == 2) {
+                times<P>([&](auto p) HERE { Source::read_low(w.data[p], first + quad, a[0][p], a[1][p]); });
+                add(acc, a, high, quad);
+            }
         }
         const int64_t group = Source::SCALED ? (w.origin + k) / w.group * LANES : 0;
         times<R>([&](auto r) HERE {
             const int32_t excess = Source::OFFSET ? 0 : 128 * (total[r] + (Source::PLANES == 2 ? high_total[r] : 0));
             times<P>([&](auto p) HERE {
                 float* at = sums + (r * P + p) * LANES;
+                if constexpr (AT_ONCE) acc[r][p] = _mm512_add_epi32(acc[r][p], small[r][p]);
                 const __m512i whole = _mm512_sub_epi32(acc[r][p], _mm512_set1_epi32(excess));
                 const V value = V{(FloatPart)_mm512_cvtepi32_ps(whole)} * all(scale[r]);
                 V sum = load(at);

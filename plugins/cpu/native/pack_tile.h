@@ -3,14 +3,22 @@
 
 #include "digits.h"
 #include "product.h"
+#include "transpose.h"
 
 // [depth / 2][rows] pairs of bfloat16.
 static void pack_pairs(Product& product, int64_t first, int64_t height) {
     const Weight& weight = *product.weight;
     uint32_t* to = (uint32_t*)product.packed + first * (weight.depth / 2);
+    const uint16_t* x = (const uint16_t*)product.x.data + first * product.x.stride;
+    int64_t done = 0;
+#if defined(__AVX512F__)
+    for (; done + 16 <= weight.in / 2; done += 16)
+        transpose((const uint8_t*)(x + 2 * done), product.x.stride * 2, height, (uint8_t*)(to + done * height),
+                  height * 4);
+#endif
     for (int64_t row = 0; row < height; row++) {
-        const uint16_t* from = (const uint16_t*)product.x.data + (first + row) * product.x.stride;
-        int64_t pair = 0;
+        const uint16_t* from = x + row * product.x.stride;
+        int64_t pair = done;
         for (; 2 * pair + 1 < weight.in; pair++) memcpy(&to[pair * height + row], from + 2 * pair, 4);
         if (weight.in & 1) to[pair++ * height + row] = from[weight.in - 1];
         for (; pair < weight.depth / 2; pair++) to[pair * height + row] = 0;

@@ -14,6 +14,27 @@ INLINE V scaled(const Weight& weight, int64_t panel, V v) {
     return weight.bias ? v + load(weight.bias + panel * LANES) : v;
 }
 
+// The panels after these.
+INLINE Panels following(const Product& product, const Panels& panels, int count) {
+    const int64_t step = product.finish == SILU_MUL ? count / 2 : count;
+    return {panels[0] + step, panels[1] + step, panels[2] + step, panels[3] + step};
+}
+// What tile `tile` of `tiles` fetches: its share of the panels that come next, so that memory is read all the time.
+// Where they do not fit into the second cache beside these, the only tile fetches its own.
+constexpr int64_t NEXT_BYTES = 1 << 18;
+template <class Source, int P>
+INLINE Ahead share_of_next(const Product& product, const Panels& panels, int64_t tile, int64_t tiles) {
+    const Weight& weight = *product.weight;
+    const bool fits = P * weight.panel_bytes <= NEXT_BYTES;
+    Ahead ahead{{}, (Source::BYTES + tiles - 1) / tiles};
+    if (tile * ahead.step >= Source::BYTES) ahead.step = 0;
+    const Panels next = following(product, panels, P);
+    for (int p = 0; p < P; p++)
+        ahead.at[p] = weight.data + (fits ? next[p] : panels[p]) * weight.panel_bytes +
+                      (fits ? tile * ahead.step * (weight.depth / 2) : FETCHED);
+    return ahead;
+}
+
 // Writes what `sums` `[rows][P][16]` hold of the outputs of `panels`.
 template <int P>
 static void finish(const Product& product, const Panels& panels, int64_t first, int64_t rows, const float* sums) {
@@ -108,31 +129,39 @@ static void by_digits(const Product& product, const Panels& panels, float* sums)
         planes = (uint8_t*)pool_scratch(0, DEPTH_BLOCK * P * LANES * 2 + (DEPTH_BLOCK / LONGEST_STEP) * P * LANES * 4);
         scales = (float*)(planes + DEPTH_BLOCK * P * LANES * 2);
     }
+    const Panels next = following(product, panels, P);
     by_row_blocks(product, [&](const RowBlock& block) {
         memset(sums, 0, block.rows * P * LANES * 4);
         for (int64_t k = 0; k < weight.depth; k += depth_block) {
             const int64_t last = k + depth_block < weight.depth ? k + depth_block : weight.depth;
             Bytes bytes{};
+            const int64_t block_tiles = block.last - block.first, quads = (last - k) / 4;
             for (int p = 0; p < P; p++) {
                 const uint8_t* from = weight.data + panels[p] * weight.panel_bytes;
                 if constexpr (SPLITS<Source>) {
                     bytes.data[p] = planes + p * DEPTH_BLOCK * LANES * 2;
                     bytes.scale[p] = scales + p * (DEPTH_BLOCK / LONGEST_STEP) * LANES;
                     split(from, k, last, step, (uint8_t*)bytes.data[p], (float*)bytes.scale[p]);
-                    bytes.ahead[p] = from + last * 32, bytes.ahead_step = 128, bytes.group = step;
+                    bytes.group = step;
                 } else {
                     bytes.data[p] = from + k / 4 * Read::BYTES;
-                    bytes.ahead[p] = bytes.data[p] + FETCHED, bytes.ahead_step = Read::BYTES;
                     bytes.scale[p] = weight.scale + panels[p] * groups * LANES;
                     bytes.offset[p] = weight.offset + panels[p] * groups * LANES;
                     bytes.group = weight.group, bytes.origin = k;
                 }
+                // what is read after this block: of these panels, or of the following
+                bytes.ahead[p] =
+                    last < weight.depth ? from + last / 4 * Read::BYTES : weight.data + next[p] * weight.panel_bytes;
             }
+            bytes.ahead_step = (Read::BYTES / Read::PASSES + block_tiles - 1) / block_tiles;
+            int64_t left = quads * Read::BYTES;  // to fetch of each
             by_tiles<(P > PANELS ? STREAMED_ROWS : ROWS)>(product, block, [&](int64_t row, auto height) {
                 const uint32_t* x =
                     (const uint32_t*)product.packed + row * words_a_row(weight) + (k / 2 + k / step * 3) * height;
                 digits_tile<Read, height, P>(bytes, x, last - k, step, sums + (row - block.row) * P * LANES);
-                bytes.ahead_step = 0;
+                for (int p = 0; p < P; p++) bytes.ahead[p] += quads * Read::PASSES * bytes.ahead_step;
+                left -= quads * Read::PASSES * bytes.ahead_step;
+                if (left <= 0) bytes.ahead_step = 0;
             });
         }
         finish<P>(product, panels, block.row, block.rows, sums);
@@ -151,15 +180,19 @@ static void by_panels(const Product& product, const Panels& panels) {
         if (in_digits(product)) return by_digits<Source, P>(product, panels, sums);
 #endif
     if (product.rows <= STREAMED_ROWS) {
-        by_height<STREAMED_ROWS>(product.rows, [&](auto rows) { stream<Source, rows, P>(product, panels, sums); });
+        by_height<STREAMED_ROWS>(product.rows, [&](auto rows) {
+            stream<Source, rows, P>(product, panels, following(product, panels, P), sums);
+        });
         return finish<P>(product, panels, 0, product.rows, sums);
     }
     if constexpr (P <= 2) {
         if (tiles_of(product.rows) > 1 && !(Source::BYTES == 64 && in_pairs(weight, product.x)))
             return by_floats<Source, P>(product, panels, sums);
+        int64_t tile = 0;
         by_row_blocks(product, [&](const RowBlock& block) {
             by_tiles<ROWS>(product, block, [&](int64_t row, auto height) {
-                direct<Source, height, P>(product, panels, row, sums);
+                const Ahead ahead = share_of_next<Source, P>(product, panels, tile++, tiles_of(product.rows));
+                direct<Source, height, P>(product, panels, row, ahead, sums);
                 finish<P>(product, panels, row, height, sums);
             });
         });
@@ -177,13 +210,15 @@ struct Cut {
     }
 };
 constexpr int64_t STREAMED_BYTES = 1 << 18;  // a shorter stream is slow at its start for too much of its length
+constexpr int64_t FEW_TILES = 4;             // that wait for weights, as streams do
 INLINE Cut cut(const Product& product) {
     const int64_t halves = product.finish == SILU_MUL ? 2 : 1, count = product.weight->panels / halves;
     const bool streams = product.rows <= STREAMED_ROWS;
     int64_t large = (streams ? STREAMED_PANELS : PANELS) / halves;
     if (large < 1) large = 1;
     const int64_t small = streams ? 1 : large;
-    while (streams && large * halves * product.weight->panel_bytes < STREAMED_BYTES && large * 16 < count) large *= 2;
+    const bool waits = tiles_of(product.rows) <= FEW_TILES;
+    while (waits && large * halves * product.weight->panel_bytes < STREAMED_BYTES && large * 16 < count) large *= 2;
     return {count, large, count * 7 / 8 / large, small};
 }
 

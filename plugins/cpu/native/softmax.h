@@ -10,9 +10,16 @@ INLINE V below(V x, V limit, V then, V otherwise) {
     return x;
 }
 INLINE V weight_of(V x) {  // e^x for x <= 0; nothing of what is hidden remains, and NaN stays
+#if defined(__AVX512F__)
+    const __m512 n = _mm512_roundscale_ps((__m512)(x * all(LOG2E)).p[0], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const V whole{(FloatPart)n}, y = exp_near_zero(x - whole * all(LN2_HIGH) - whole * all(LN2_LOW));
+    const __mmask16 remains = _mm512_cmp_ps_mask((__m512)x.p[0], _mm512_set1_ps(-87.0f), _CMP_NLT_UQ);
+    return V{(FloatPart)_mm512_maskz_scalef_ps(remains, (__m512)y.p[0], n)};
+#else
     V y = below(x, all(-87.0f), zero(), exp(x));
     for (int i = 0; i < PARTS; i++) y.p[i] = x.p[i] == x.p[i] ? y.p[i] : x.p[i];
     return y;
+#endif
 }
 INLINE V tanh(V x) {
     V size = max(x, zero() - x), square = x * x;

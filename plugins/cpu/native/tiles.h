@@ -12,6 +12,9 @@ constexpr int STREAMED_PANELS = 1;
 constexpr int STREAMED_ROWS = 4;   // up to here so many panels at a time, each read from start to end
 constexpr int64_t FETCHED = 2048;  // bytes that a stream is fetched ahead: about what arrives while one number does
 
+// To the second cache: what reads them from there finds them in time, and the first one's few open misses stay free.
+INLINE void fetch(const uint8_t* at) { __builtin_prefetch(at, 0, 2); }
+
 // Panels that are computed together. Where halves are multiplied, the second half of them is of the second half.
 struct Panels {
     int64_t at[4];
@@ -29,19 +32,29 @@ INLINE Segment segment(const Weight& weight, int64_t panel, int64_t k, int64_t e
     const int64_t at = (panel * groups + group) * LANES, last = (group + 1) * weight.group;
     return {k, last < end ? last : end, load(weight.scale + at), load(weight.offset + at)};
 }
-template <class Source, int BYTES>
-INLINE void fetch(const uint8_t* at) {
-    for (int line = 0; line < (BYTES + 63) / 64; line++) __builtin_prefetch(at + FETCHED + line * 64);
+// What a pass over panels fetches meanwhile: `step` bytes of each stream for a pair of inputs.
+struct Ahead {
+    const uint8_t* at[4];
+    int64_t step;
+};
+template <int BYTES>
+INLINE void fetch(const Ahead& ahead, int p, int64_t pair) {
+    for (int line = 0; line < (BYTES + 63) / 64; line++) fetch(ahead.at[p] + pair * ahead.step + line * 64);
 }
 
 // R rows by P panels, with U sums for each lane and row in turn, so that no sum waits for the one before.
 template <class Source, int R, int P>
-static void stream(const Product& product, const Panels& panels, float* out) {  // [R][P][16]
+static void stream(const Product& product, const Panels& panels, const Panels& next, float* out) {  // [R][P][16]
     constexpr int U = R * P >= 8 ? 1 : R * P >= 4 ? 2 : 4;
     const Weight& weight = *product.weight;
     const uint8_t* data[P];
+    int64_t turn[P];  // from what is fetched past a panel's end to the start of the next one of its stream
     V sums[U][R][P];
-    times<P>([&](auto p) HERE { data[p] = weight.data + panels[p] * weight.panel_bytes; });
+    times<P>([&](auto p) HERE {
+        data[p] = weight.data + panels[p] * weight.panel_bytes;
+        turn[p] = (next[p] - panels[p] - 1) * weight.panel_bytes;
+    });
+    const int64_t inside = weight.panel_bytes - FETCHED;
     times<U>([&](auto u)
                  HERE { times<R>([&](auto r) HERE { times<P>([&](auto p) HERE { sums[u][r][p] = zero(); }); }); });
     if (DOTS_BFLOAT16 && Source::BYTES == 64 && in_pairs(weight, product.x)) {
@@ -51,7 +64,7 @@ static void stream(const Product& product, const Panels& panels, float* out) {  
             times<U>([&](auto u) HERE {
                 times<P>([&](auto p) HERE {
                     const uint8_t* at = data[p] + (pair + u) * 64;
-                    __builtin_prefetch(at + FETCHED);
+                    fetch(at + FETCHED + (pair * 64 < inside ? 0 : turn[p]));
                     const W w = load_words(at);
                     times<R>([&](auto r) HERE { add_pair(sums[u][r][p], w, a[(pair + u) * R + r]); });
                 });
@@ -67,7 +80,10 @@ static void stream(const Product& product, const Panels& panels, float* out) {  
                     const int64_t at = k + 2 * u;
                     times<P>([&](auto p) HERE {
                         V even, odd;
-                        if (u * Source::BYTES % 64 == 0) fetch<Source, Source::BYTES>(data[p] + at / 2 * Source::BYTES);
+                        const int64_t place = at / 2 * Source::BYTES;
+                        if (u * Source::BYTES % 64 == 0)
+                            for (int line = 0; line < (Source::BYTES + 63) / 64; line++)
+                                fetch(data[p] + place + FETCHED + line * 64 + (place < inside ? 0 : turn[p]));
                         Source::read(data[p], at, part[p].scale, part[p].offset, even, odd);
                         times<R>([&](auto r) HERE {
                             sums[u][r][p] = fma(even, all(a[at * R + r]), sums[u][r][p]);
@@ -88,7 +104,7 @@ static void stream(const Product& product, const Panels& panels, float* out) {  
 
 // A tile: R rows by P panels, read as they are stored. Into `out`, `[R][P]`.
 template <class Source, int R, int P>
-static void direct(const Product& product, const Panels& panels, int64_t first, float* out) {
+static void direct(const Product& product, const Panels& panels, int64_t first, const Ahead& ahead, float* out) {
     const Weight& weight = *product.weight;
     const uint8_t* data[P];
     V sums[P][R];
@@ -101,7 +117,7 @@ static void direct(const Product& product, const Panels& panels, int64_t first, 
             W w[P];
             times<P>([&](auto p) HERE {
                 w[p] = load_words(data[p] + pair * 64);
-                __builtin_prefetch(data[p] + pair * 64 + FETCHED);
+                fetch<64>(ahead, p, pair);
             });
             times<R>([&](auto r) HERE { times<P>([&](auto p) HERE { add_pair(sums[p][r], w[p], a[pair * R + r]); }); });
         }
@@ -114,7 +130,7 @@ static void direct(const Product& product, const Panels& panels, int64_t first, 
             for (; k < part[0].last; k += 2) {
                 V even[P], odd[P];
                 times<P>([&](auto p) HERE {
-                    fetch<Source, Source::BYTES>(data[p] + k / 2 * Source::BYTES);
+                    fetch<Source::BYTES>(ahead, p, k / 2);
                     Source::read(data[p], k, part[p].scale, part[p].offset, even[p], odd[p]);
                 });
                 times<R>([&](auto r) HERE {

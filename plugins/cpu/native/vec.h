@@ -150,8 +150,10 @@ INLINE float float_of(uint16_t bf16) {
     return x;
 }
 INLINE void store_bf16(uint16_t* to, V v) {
+#if defined(__AVX512BF16__)
+    _mm256_storeu_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh((__m512)v.p[0]));  // below 2^-126: zero
+#else
     W w = as_words(v);
-    uint32_t lanes[LANES];
     for (int i = 0; i < PARTS; i++) {
         WordPart bits = w.p[i];
         WordPart nan = (WordPart)((bits & 0x7fffffffu) > (WordPart){} + 0x7f800000u);
@@ -160,10 +162,11 @@ INLINE void store_bf16(uint16_t* to, V v) {
     }
 #if defined(__AVX512F__)
     _mm256_storeu_si256((__m256i*)to, _mm512_cvtepi32_epi16((__m512i)w.p[0]));
-    (void)lanes;
 #else
+    uint32_t lanes[LANES];
     memcpy(lanes, &w, sizeof lanes);
     for (int i = 0; i < LANES; i++) to[i] = uint16_t(lanes[i]);
+#endif
 #endif
 }
 INLINE V load_bf16(const uint16_t* from) {
@@ -188,11 +191,27 @@ INLINE V bits_of(W words, int shift, uint32_t mask) {
     return v;
 }
 
+// e^r for |r| <= ln(2) / 2.
+INLINE V exp_near_zero(V r) {
+    V y = all(1.9875691500e-4f);
+    y = fma(y, r, all(1.3981999507e-3f));
+    y = fma(y, r, all(8.3334519073e-3f));
+    y = fma(y, r, all(4.1665795894e-2f));
+    y = fma(y, r, all(1.6666665459e-1f));
+    y = fma(y, r, all(5.0000001201e-1f));
+    return fma(y, r * r, r + all(1.0f));
+}
+constexpr float LOG2E = 1.44269504088896341f, LN2_HIGH = 0.693359375f, LN2_LOW = -2.12194440e-4f;
 // e^x for x <= 0 or small, relative error below 2e-7: 2^n by exponent bits, 2^f by a polynomial of degree 6.
 INLINE V exp(V x) {
-    const V log2e = all(1.44269504088896341f), high = all(0.693359375f), low = all(-2.12194440e-4f);
     x = max(min(x, all(88.0f)), all(-87.3f));
-    V n = x * log2e;
+    V n = x * all(LOG2E);
+#if defined(__AVX512F__)
+    n.p[0] = (FloatPart)_mm512_roundscale_ps((__m512)n.p[0], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    V y = exp_near_zero(x - n * all(LN2_HIGH) - n * all(LN2_LOW));
+    y.p[0] = (FloatPart)_mm512_scalef_ps((__m512)y.p[0], (__m512)n.p[0]);
+    return y;
+#else
     W bits;
     for (int i = 0; i < PARTS; i++) {
         IntPart whole = __builtin_convertvector(
@@ -200,13 +219,6 @@ INLINE V exp(V x) {
         n.p[i] = __builtin_convertvector(whole, FloatPart);
         bits.p[i] = (WordPart)((whole + 127) << 23);
     }
-    V r = x - n * high - n * low;
-    V y = all(1.9875691500e-4f);
-    y = fma(y, r, all(1.3981999507e-3f));
-    y = fma(y, r, all(8.3334519073e-3f));
-    y = fma(y, r, all(4.1665795894e-2f));
-    y = fma(y, r, all(1.6666665459e-1f));
-    y = fma(y, r, all(5.0000001201e-1f));
-    y = fma(y, r * r, r + all(1.0f));
-    return y * as_float(bits);
+    return exp_near_zero(x - n * all(LN2_HIGH) - n * all(LN2_LOW)) * as_float(bits);
+#endif
 }
