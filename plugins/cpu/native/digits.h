@@ -83,19 +83,19 @@ struct Bytes {
     const uint8_t* data[4];
     const float *scale[4], *offset[4];  // [groups][16]
     int64_t group, origin;              // inputs that share them; where the first one lies in its group
-    const uint8_t* ahead[4];            // what to fetch meanwhile, `ahead_step` bytes for four inputs and a pass
-    int64_t ahead_step;
+    const uint8_t* ahead[4];            // what to fetch meanwhile: one of `shares` of as many inputs
+    int64_t shares;
 };
-// `BYTES`: of four inputs and both of `PLANES`. `PASSES` over them, where both digits do not fit into the registers.
+// `BYTES`: of four inputs and both of `PLANES`.
 struct Int8Bytes {
-    static constexpr int64_t BYTES = 64, PLANES = 1, PASSES = 2;
+    static constexpr int64_t BYTES = 64, PLANES = 1;
     static constexpr bool SCALED = false, OFFSET = false;
     INLINE void read(const uint8_t* data, int64_t quad, __m512i& one, __m512i& other) {  // two quads
         one = _mm512_loadu_si512(data + quad * 64), other = _mm512_loadu_si512(data + quad * 64 + 64);
     }
 };
 struct Int4Bytes {
-    static constexpr int64_t BYTES = 32, PLANES = 1, PASSES = 2;
+    static constexpr int64_t BYTES = 32, PLANES = 1;
     static constexpr bool SCALED = true, OFFSET = true;
     INLINE void read(const uint8_t* data, int64_t quad, __m512i& one, __m512i& other) {
         const __m512i both = _mm512_loadu_si512(data + quad * 32), low = _mm512_set1_epi32(0x0f0f0f0f);
@@ -103,7 +103,7 @@ struct Int4Bytes {
     }
 };
 struct SplitBytes {
-    static constexpr int64_t BYTES = 128, PLANES = 2, PASSES = 2;
+    static constexpr int64_t BYTES = 128, PLANES = 2;
     static constexpr bool SCALED = true, OFFSET = false;
     INLINE void read(const uint8_t* data, int64_t quad, __m512i& one, __m512i& other) {
         one = _mm512_load_si512(data + quad * 128), other = _mm512_load_si512(data + quad * 128 + 128);
@@ -118,6 +118,9 @@ struct SplitBytes {
 template <class Source, int R, int P>
 static void digits_tile(const Bytes& w, const uint32_t* x, int64_t depth, int64_t step, float* sums) {
     constexpr bool AT_ONCE = Source::PLANES == 1 && R * P <= 12;
+    constexpr int64_t FETCHES = 2 * Source::BYTES / (AT_ONCE ? 1 : 2);  // bytes for two quads, if nobody shares
+    constexpr int LINES = (FETCHES + 63) / 64;
+    const int64_t ahead_step = (FETCHES / LINES + w.shares - 1) / w.shares;
     const uint8_t* ahead[P];
     times<P>([&](auto p) HERE { ahead[p] = w.ahead[p]; });
     for (int64_t k = 0; k < depth; k += step) {
@@ -138,11 +141,7 @@ static void digits_tile(const Bytes& w, const uint32_t* x, int64_t depth, int64_
             });
         };
         auto fetch_ahead = [&]() HERE {
-            times<P>([&](auto p) HERE {
-                fetch(ahead[p]), fetch(ahead[p] + w.ahead_step);
-                ahead[p] += 2 * w.ahead_step;
-                if constexpr (AT_ONCE) fetch(ahead[p]), fetch(ahead[p] + w.ahead_step), ahead[p] += 2 * w.ahead_step;
-            });
+            times<P>([&](auto p) HERE { times<LINES>([&](auto) HERE { fetch(ahead[p]), ahead[p] += ahead_step; }); });
         };
         for (int64_t quad = 0; quad < quads; quad += 2) {
             __m512i a[2][P];

@@ -135,7 +135,8 @@ static void by_digits(const Product& product, const Panels& panels, float* sums)
         for (int64_t k = 0; k < weight.depth; k += depth_block) {
             const int64_t last = k + depth_block < weight.depth ? k + depth_block : weight.depth;
             Bytes bytes{};
-            const int64_t block_tiles = block.last - block.first, quads = (last - k) / 4;
+            const int64_t quads = (last - k) / 4;
+            bytes.shares = block.last - block.first;
             for (int p = 0; p < P; p++) {
                 const uint8_t* from = weight.data + panels[p] * weight.panel_bytes;
                 if constexpr (SPLITS<Source>) {
@@ -153,15 +154,12 @@ static void by_digits(const Product& product, const Panels& panels, float* sums)
                 bytes.ahead[p] =
                     last < weight.depth ? from + last / 4 * Read::BYTES : weight.data + next[p] * weight.panel_bytes;
             }
-            bytes.ahead_step = (Read::BYTES / Read::PASSES + block_tiles - 1) / block_tiles;
-            int64_t left = quads * Read::BYTES;  // to fetch of each
+            const int64_t share = quads * Read::BYTES / bytes.shares;
             by_tiles<(P > PANELS ? STREAMED_ROWS : ROWS)>(product, block, [&](int64_t row, auto height) {
                 const uint32_t* x =
                     (const uint32_t*)product.packed + row * words_a_row(weight) + (k / 2 + k / step * 3) * height;
                 digits_tile<Read, height, P>(bytes, x, last - k, step, sums + (row - block.row) * P * LANES);
-                for (int p = 0; p < P; p++) bytes.ahead[p] += quads * Read::PASSES * bytes.ahead_step;
-                left -= quads * Read::PASSES * bytes.ahead_step;
-                if (left <= 0) bytes.ahead_step = 0;
+                for (int p = 0; p < P; p++) bytes.ahead[p] += share;
             });
         }
         finish<P>(product, panels, block.row, block.rows, sums);
