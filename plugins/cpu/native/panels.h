@@ -20,14 +20,14 @@ INLINE Panels following(const Product& product, const Panels& panels, int count)
     return {panels[0] + step, panels[1] + step, panels[2] + step, panels[3] + step};
 }
 // What tile `tile` of `tiles` fetches: its share of the panels that come next, so that memory is read all the time.
-// Where they do not fit into the second cache beside these, the only tile fetches its own.
+// Where they do not fit into the second cache beside these, each tile fetches its own.
 constexpr int64_t NEXT_BYTES = 1 << 18;
 template <class Source, int P>
 INLINE Ahead share_of_next(const Product& product, const Panels& panels, int64_t tile, int64_t tiles) {
     const Weight& weight = *product.weight;
     const bool fits = P * weight.panel_bytes <= NEXT_BYTES;
-    Ahead ahead{{}, (Source::BYTES + tiles - 1) / tiles};
-    if (tile * ahead.step >= Source::BYTES) ahead.step = 0;
+    Ahead ahead{{}, fits ? (Source::BYTES + tiles - 1) / tiles : Source::BYTES};
+    if (fits && tile * ahead.step >= Source::BYTES) ahead.step = 0;
     const Panels next = following(product, panels, P);
     for (int p = 0; p < P; p++)
         ahead.at[p] = weight.data + (fits ? next[p] : panels[p]) * weight.panel_bytes +

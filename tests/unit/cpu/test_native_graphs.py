@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import native_levels
 import pytest
 import torch
@@ -126,3 +129,15 @@ def test_sizes_that_were_not_captured_are_refused(num_tokens):
     recorder.capture(KEY, lambda x: NORM.fn(x, x[0], 1e-6), (torch.zeros(MOST, 64),), MOST)
     with pytest.raises(ValueError, match=f"num_tokens must be 0 to {MOST}, which were captured; got {num_tokens}"):
         recorder.run(KEY, num_tokens)
+
+
+def test_recording_imports_no_compiler():
+    """torch's takes seconds to import; a dispatch mode of torch's own default brings it in."""
+    code = """
+import sys, torch
+from jackfield_cpu.native_graphs import _Memory, _Watch
+with _Watch(_Memory()):
+    torch.empty(4)
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
