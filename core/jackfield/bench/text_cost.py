@@ -26,7 +26,7 @@ class TextSink:
         info = ModelInfo(
             name=EMBEDDED_NAME,
             max_model_len=2**20,
-            vocab_size=len(tokenizer.hf),
+            vocab_size=tokenizer.vocab_size,
             eos_token_ids=frozenset(),
             tokenizer=str(EMBEDDED_MODEL),
         )

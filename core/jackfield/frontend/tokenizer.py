@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from jackfield.field_error import FieldError
 from jackfield.frontend.byte_table import ByteTable
 from jackfield.frontend.messages import Message
-
-_PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")  # all that they do is in tokenizer.json
+from jackfield.frontend.tokenizer_folder import has_chat_template, is_plain, plain_backend
 
 
 class TokenizerError(RuntimeError):
@@ -27,29 +27,57 @@ class Tokenizer:
                 f"Wanted a tokenizer with a tokenizer.json; found {type(hf).__name__}, which runs in Python only. "
                 "Convert it with transformers' convert_slow_tokenizer and save the result beside the model."
             )
+        self._attach(hf.backend_tokenizer)
         self.hf = hf
-        self._backend = hf.backend_tokenizer
-        added = self._backend.get_added_tokens_decoder()
+
+    def _attach(self, backend: Any, folder: Path | None = None) -> None:
+        self._backend, self._folder = backend, folder
+        backend.no_truncation(), backend.no_padding()  # a prompt is refused where it is too long, and never cut
+        added = backend.get_added_tokens_decoder()
         self.special_ids = frozenset(token for token, entry in added.items() if entry.special)
-        self.is_byte_level = _decodes_bytes(self._backend.decoder)
-        self._bytes = ByteTable(self._backend.id_to_token, frozenset())
-        self._bytes_without_special = ByteTable(self._backend.id_to_token, self.special_ids)
+        self.is_byte_level = _decodes_bytes(backend.decoder)
+        self._bytes = ByteTable(backend.id_to_token, frozenset())
+        self._bytes_without_special = ByteTable(backend.id_to_token, self.special_ids)
         self._token_texts: dict[int, str] = {}
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
-        """Load from a folder; nothing is fetched and no code of the folder is run. Raises TokenizerError."""
-        if not Path(folder).is_dir():
+        """Load from a folder; nothing is fetched and no code of the folder is run. Raises TokenizerError.
+
+        Where all that the tokenizer does is in tokenizer.json, `hf` is loaded when it is asked for.
+        """
+        where = Path(folder)
+        if not where.is_dir():
             raise TokenizerError(f"Wanted a tokenizer's folder; {str(folder)!r} is none. Give one with --tokenizer.")
         try:
-            hf = _class_for(Path(folder)).from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+            backend = plain_backend(where)
+            if backend is None:
+                return cls(_load(where))
         except (OSError, ValueError, KeyError, ImportError) as error:
-            names = ", ".join(sorted(entry.name for entry in Path(folder).iterdir())) or "nothing"
-            raise TokenizerError(
-                f"Wanted a tokenizer in {str(folder)!r}; found {names}: {error}. "
-                "Put tokenizer.json and tokenizer_config.json there, or give their folder with --tokenizer."
-            ) from error
-        return cls(hf)
+            raise _refusal(where, error) from error
+        tokenizer = cls.__new__(cls)
+        tokenizer._attach(backend, where)
+        return tokenizer
+
+    @cached_property
+    def hf(self) -> Any:
+        """The Hugging Face tokenizer: it renders conversations, and is what `get_tokenizer` gives."""
+        assert self._folder is not None, "given"
+        try:
+            return _load(self._folder)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise _refusal(self._folder, error) from error
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether conversations can be rendered without a template of the caller's."""
+        return bool(self.hf.chat_template) if self._folder is None else has_chat_template(self._folder)
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens, added ones among them."""
+        size: int = self._backend.get_vocab_size(with_added_tokens=True)
+        return size
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of `text`, with what the tokenizer puts around a text (such as a first token) unless told not."""
@@ -80,7 +108,7 @@ class Tokenizer:
         """The prompt that the chat template makes of `messages`. Raises FieldError when it cannot."""
         import jinja2
 
-        if options.get("chat_template") is None and not self.hf.chat_template:
+        if options.get("chat_template") is None and not self.has_chat_template:
             raise FieldError(
                 "messages",
                 "This model's tokenizer has no chat template. Use /v1/completions or LLM.generate with a plain prompt, "
@@ -94,22 +122,20 @@ class Tokenizer:
         return prompt
 
 
-def warm_up() -> None:
-    """Import what loading any tokenizer needs, which takes a second, beside something else that takes time."""
-    from transformers import PreTrainedTokenizerFast  # noqa: F401
+def _load(folder: Path) -> Any:
+    """By the class that AutoTokenizer would take. It imports torch and every model's code; the plain one needs neither."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    kind = PreTrainedTokenizerFast if is_plain(folder) else AutoTokenizer
+    return kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
 
 
-def _class_for(folder: Path) -> Any:
-    """The class that AutoTokenizer would take. It imports torch and every model's code; the plain one needs neither."""
-    config = folder / "tokenizer_config.json"
-    named = json.loads(config.read_bytes()).get("tokenizer_class") if config.is_file() else None
-    if named in _PLAIN_CLASSES and (folder / "tokenizer.json").is_file():
-        from transformers import PreTrainedTokenizerFast
-
-        return PreTrainedTokenizerFast
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer
+def _refusal(folder: Path, error: Exception) -> TokenizerError:
+    names = ", ".join(sorted(entry.name for entry in folder.iterdir())) or "nothing"
+    return TokenizerError(
+        f"Wanted a tokenizer in {str(folder)!r}; found {names}: {error}. "
+        "Put tokenizer.json and tokenizer_config.json there, or give their folder with --tokenizer."
+    )
 
 
 def _decodes_bytes(decoder: Any) -> bool:

@@ -14,7 +14,7 @@ import uvicorn
 from jackfield.config.options import EngineOptions
 from jackfield.frontend.engine_client import EngineClient
 from jackfield.frontend.frontend import Frontend
-from jackfield.frontend.tokenizer import Tokenizer, warm_up
+from jackfield.frontend.tokenizer import Tokenizer
 from jackfield.server.adapter_check import check_adapters
 from jackfield.server.app import create_app
 from jackfield.server.drain import DrainingServer
@@ -53,7 +53,7 @@ async def run_server(start: Starter, listener: socket.socket, options: ServerOpt
 
     async def open_frontend() -> None:
         try:
-            client, _ = await asyncio.gather(start(), asyncio.to_thread(warm_up))
+            client = await start()
             tokenizer = await asyncio.to_thread(Tokenizer.load, client.model.tokenizer)
             frontend = Frontend(client, tokenizer, seed=seed, max_waiting=options.max_waiting, timings=serving.metrics)
             try:
@@ -63,6 +63,8 @@ async def run_server(start: Starter, listener: socket.socket, options: ServerOpt
                 raise
             serving.opened(frontend)
             print(_greeting(client, serving, listener), flush=True)
+            if tokenizer.has_chat_template:
+                await asyncio.to_thread(lambda: tokenizer.hf)  # a second of imports that the first one to chat need not wait for
         except BaseException:
             server.should_exit = True
             raise
@@ -88,7 +90,7 @@ def _greeting(client: EngineClient, serving: Serving, listener: socket.socket) -
 
 def _curl(url: str, serving: Serving) -> str:
     assert serving.frontend is not None
-    if serving.frontend.tokenizer.hf.chat_template:
+    if serving.frontend.tokenizer.has_chat_template:
         path = "chat/completions"
         body = {"model": serving.model_name, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 32}
     else:

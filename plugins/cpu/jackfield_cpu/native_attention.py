@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ctypes import Structure, addressof, c_float, c_int32, c_int64, c_void_p
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,9 @@ class _Call(Structure):
 
     _fields_ = (
         *((name, _Heads) for name in ("q", "k", "v", "out")),
-        *((name, c_void_p) for name in ("k_cache", "v_cache", "sinks", "rope", "positions")),
+        *((name, c_void_p) for name in ("k_cache", "v_cache")),
+        *((name, c_int64) for name in ("k_block", "k_head", "v_block", "v_head")),
+        *((name, c_void_p) for name in ("sinks", "rope", "positions")),
         ("rotary_dim", c_int64),
         ("interleaved", c_int32),
     )
@@ -80,6 +83,11 @@ class PanelCache:
 
     k: Tensor  # [num_blocks, kv_heads, block_size / 16, k_dim / 2, pair of 16 tokens]
     v: Tensor  # [num_blocks, kv_heads, block_size / 2, v_dim / 16, pair of 16 numbers]
+
+    @cached_property
+    def strides(self) -> tuple[int, ...]:
+        """Bytes between blocks and between heads, of keys and of values: in memory a head's blocks are neighbours."""
+        return tuple(x.stride(dim) * x.element_size() for x in (self.k, self.v) for dim in (0, 1))
 
     def read(self, block: Tensor, offset: Tensor) -> dict[str, Tensor]:
         """Tokens as `[tokens, kv_heads, dim]`."""
@@ -147,11 +155,11 @@ class NativeAttention(AttentionBackend[NativePlan]):
     def allocate(self, num_blocks: int) -> PanelCache:
         kv, size = self.need.kv, self.block_size
         pair = (2, LANES) if self.dtype == torch.float32 else (LANES, 2)
-        k = torch.empty(num_blocks, kv.kv_heads, size // LANES, kv.k_dim // 2, *pair, dtype=self.dtype)
-        v = torch.empty(num_blocks, kv.kv_heads, size // 2, kv.v_dim // LANES, *pair, dtype=self.dtype)
+        k = torch.empty(kv.kv_heads, num_blocks, size // LANES, kv.k_dim // 2, *pair, dtype=self.dtype)
+        v = torch.empty(kv.kv_heads, num_blocks, size // 2, kv.v_dim // LANES, *pair, dtype=self.dtype)
         for x in (k, v):
             self.library.jackfield_large_pages(x.data_ptr(), x.nbytes)
-        return PanelCache(k, v)
+        return PanelCache(k.transpose(0, 1), v.transpose(0, 1))
 
     def blank(self, bucket: Bucket) -> NativePlan:
         return NativePlan()
@@ -188,6 +196,7 @@ class NativeAttention(AttentionBackend[NativePlan]):
         cache: PanelCache = layer.cache
         sinks = None if layer.sinks is None else layer.sinks.float().contiguous()
         call = _Call(_heads(q), _heads(k), _heads(v), _heads(out), cache.k.data_ptr(), cache.v.data_ptr())
+        call.k_block, call.k_head, call.v_block, call.v_head = cache.strides
         call.sinks = None if sinks is None else sinks.data_ptr()
         if rope is not None:
             table, positions = rope.table.contiguous(), rope.positions.to(torch.int64).contiguous()

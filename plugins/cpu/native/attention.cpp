@@ -83,8 +83,19 @@ static void merge(const Job& job, const StepItem& item, int64_t head, float* ans
     }
 }
 
+// One item and head of a step's; `next` is what this thread probably takes after it, whose first keys are fetched.
+struct Share {
+    const StepItem* item;
+    int64_t head;
+};
+INLINE Share share_of(const Job& job, int64_t number) {
+    return {job.step->item + number / job.shape->kv_heads, number % job.shape->kv_heads};
+}
+
 template <class Source>
-static void attend(const Job& job, const StepItem& item, int64_t head) {
+static void attend(const Job& job, const Share& share, const Share& next) {
+    const StepItem& item = *share.item;
+    const int64_t head = share.head;
     const AttentionShape& shape = *job.shape;
     const StepRow& row = job.step->row[item.row];
     const int64_t group = group_of(shape), rows = item.queries * group, tiles = tiles_of(rows);
@@ -104,6 +115,7 @@ static void attend(const Job& job, const StepItem& item, int64_t head) {
     for (int64_t start = item.start; start < item.stop; start += STRETCH) {
         here = ahead;
         if (start + STRETCH < item.stop) look<Source>(job, row, head, start + STRETCH, item.stop, ahead);
+        else look<Source>(job, job.step->row[next.item->row], next.head, next.item->start, next.item->stop, ahead);
         for (int i = 0; i < here.panels; i++) {
             const int64_t from = seen - start - i * PANEL, to = last_key - start - i * PANEL;
             if (from <= 0 && to >= PANEL) continue;
@@ -144,7 +156,9 @@ static void write_job(void* context, int64_t number) {
 template <class Source>
 static void attend_job(void* context, int64_t number) {
     const Job& job = *(const Job*)context;
-    attend<Source>(job, job.step->item[number / job.shape->kv_heads], number % job.shape->kv_heads);
+    const int64_t after = number + pool_threads();
+    attend<Source>(job, share_of(job, number),
+                   share_of(job, after < job.step->items * job.shape->kv_heads ? after : number));
 }
 template <class Source>
 static void run(Job& job) {
@@ -154,19 +168,12 @@ static void run(Job& job) {
 
 void attention(const AttentionShape* shape, const AttentionStep* step, const AttentionCall* call) {
     Turn turn;
-    const int64_t rows = step->most_queries * group_of(*shape), size = shape->dtype == IN_BFLOAT16 ? 2 : 4;
+    const int64_t rows = step->most_queries * group_of(*shape);
     const int64_t part_bytes = (rows * (shape->v_dim + 2) * 4 + 63) / 64 * 64,
                   parts = step->slots * shape->kv_heads * part_bytes;
     const int64_t counters = step->groups * shape->kv_heads;
     uint8_t* memory = step->groups ? (uint8_t*)pool_shared(1, (unsigned long)(parts + counters * 4)) : nullptr;
-    Job job{shape,
-            step,
-            call,
-            shape->block_size * shape->k_dim * size,
-            shape->block_size * shape->v_dim * size,
-            memory,
-            part_bytes,
-            (int32_t*)(memory + parts)};
+    Job job{shape, step, call, memory, part_bytes, (int32_t*)(memory + parts)};
     for (int64_t i = 0; i < counters; i++) job.left[i] = step->group[i / shape->kv_heads].parts;
     if (shape->dtype == IN_FLOAT32) return run<Float32Pairs>(job);
 #if defined(__AVX512BF16__)

@@ -11,8 +11,7 @@ struct Job {
     const AttentionShape* shape;
     const AttentionStep* step;
     const AttentionCall* call;
-    int64_t k_block, v_block;  // bytes of one head of a block
-    uint8_t* parts;            // [slots][kv_heads], each `part_bytes`: answers, highest scores, sums of weights
+    uint8_t* parts;  // [slots][kv_heads], each `part_bytes`: answers, highest scores, sums of weights
     int64_t part_bytes;
     int32_t* left;  // [groups][kv_heads]: parts that are not done
 };
@@ -25,14 +24,16 @@ template <class Source>
 INLINE uint8_t* keys_at(const Job& job, const StepRow& row, int64_t head,
                         int64_t panel) {  // `panel`: its first position
     const AttentionShape& shape = *job.shape;
-    const int64_t block = block_at(job, row, panel) * shape.kv_heads + head;
-    return (uint8_t*)job.call->k_cache + block * job.k_block + panel % shape.block_size * shape.k_dim * Source::SIZE;
+    const AttentionCall& call = *job.call;
+    return (uint8_t*)call.k_cache + block_at(job, row, panel) * call.k_block + head * call.k_head +
+           panel % shape.block_size * shape.k_dim * Source::SIZE;
 }
 template <class Source>
 INLINE uint8_t* values_at(const Job& job, const StepRow& row, int64_t head, int64_t panel) {
     const AttentionShape& shape = *job.shape;
-    const int64_t block = block_at(job, row, panel) * shape.kv_heads + head;
-    return (uint8_t*)job.call->v_cache + block * job.v_block + panel % shape.block_size * shape.v_dim * Source::SIZE;
+    const AttentionCall& call = *job.call;
+    return (uint8_t*)call.v_cache + block_at(job, row, panel) * call.v_block + head * call.v_head +
+           panel % shape.block_size * shape.v_dim * Source::SIZE;
 }
 
 // One head of a token in float32.
@@ -130,18 +131,24 @@ static void look(const Job& job, const StepRow& row, int64_t head, int64_t start
 // A panel of values in which tokens outside of `first` to `last` are zero instead of whatever they are.
 template <class Source>
 static void clean(const uint8_t* from, int64_t dim, int64_t first, int64_t last, uint8_t* to) {
-    for (int64_t lane = 0; lane < PANEL; lane++) {
-        const bool valid = lane >= first && lane < last;
-        const int64_t pair = lane / 2, odd = lane % 2;
-        if (Source::SIZE == 4) {
-            const float* x = (const float*)from + pair * 2 * dim + odd * LANES;
-            float* y = (float*)to + pair * 2 * dim + odd * LANES;
-            for (int64_t k = 0; k < dim; k += LANES)
-                valid ? memcpy(y + 2 * k, x + 2 * k, LANES * 4) : memset(y + 2 * k, 0, LANES * 4);
+    const int64_t pair_bytes = 2 * dim * Source::SIZE;
+    for (int64_t pair = 0; pair < PANEL / 2; pair++, from += pair_bytes, to += pair_bytes) {
+        const bool even = 2 * pair >= first && 2 * pair < last, odd = 2 * pair + 1 >= first && 2 * pair + 1 < last;
+        if (even == odd) {
+            even ? memcpy(to, from, pair_bytes) : memset(to, 0, pair_bytes);
             continue;
         }
-        const uint16_t* x = (const uint16_t*)from + pair * 2 * dim + odd;
-        uint16_t* y = (uint16_t*)to + pair * 2 * dim + odd;
-        for (int64_t k = 0; k < dim; k++) y[2 * k] = valid ? x[2 * k] : 0;
+        if (Source::SIZE == 4) {
+            for (int64_t k = 0; k < pair_bytes; k += LANES * 4)
+                even == (k / (LANES * 4) % 2 == 0) ? memcpy(to + k, from + k, LANES * 4) : memset(to + k, 0, LANES * 4);
+            continue;
+        }
+        const uint32_t keeps = even ? 0x0000ffff : 0xffff0000;
+        for (int64_t k = 0; k < dim; k++) {
+            uint32_t both;
+            memcpy(&both, from + 4 * k, 4);
+            both &= keeps;
+            memcpy(to + 4 * k, &both, 4);
+        }
     }
 }

@@ -28,16 +28,16 @@ struct Tile {
 
 template <class Source, int R, int P>
 static void score(const Tile& tile, int first, float* out) {  // `out` [R][64]
-    const uint8_t *keys[P], *values[P];
-    for (int p = 0; p < P; p++) keys[p] = tile.stretch->keys[first + p], values[p] = tile.stretch->values[first + p];
+    const uint8_t *keys[P], *ahead[P];
+    for (int p = 0; p < P; p++) keys[p] = tile.stretch->keys[first + p], ahead[p] = tile.stretch->values[first + p];
     V sums[P][R];
     for (int p = 0; p < P; p++)
         for (int r = 0; r < R; r++) sums[p][r] = zero();
     for (int64_t pair = 0; pair < tile.k_dim / 2; pair++) {
 #pragma GCC unroll 4
         for (int p = 0; p < P; p++) {
-            __builtin_prefetch(values[p] + pair * Source::BYTES);
-            if (Source::BYTES > 64) __builtin_prefetch(values[p] + pair * Source::BYTES + 64);
+            fetch(ahead[p] + pair * Source::BYTES);
+            if (Source::BYTES > 64) fetch(ahead[p] + pair * Source::BYTES + 64);
         }
         if constexpr (Source::DOTS) {
 #if defined(__AVX512BF16__)
@@ -75,6 +75,34 @@ static void score(const Tile& tile, int first, float* out) {  // `out` [R][64]
     for (int r = 0; r < R; r++)
         for (int p = 0; p < P; p++) store(out + r * STRETCH + (first + p) * PANEL, sums[p][r]);
 }
+
+#if defined(__AVX512BF16__)
+// Few rows: panel after panel, as they lie in memory, with several sums for each row in turn.
+template <class Source, int R>
+static void score_in_order(const Tile& tile, float* out) {  // `out` [R][64]
+    constexpr int U = R <= 2 ? 4 : 2;
+    const uint32_t* q = (const uint32_t*)tile.q;
+    const int64_t pairs = tile.k_dim / 2;
+    for (int panel = 0; panel < tile.stretch->panels; panel++) {
+        const uint8_t *keys = tile.stretch->keys[panel], *values = tile.stretch->values[panel];
+        V sums[U][R];
+        times<U>([&](auto u) HERE { times<R>([&](auto r) HERE { sums[u][r] = zero(); }); });
+        const auto add = [&](V(&to)[R], int64_t pair) HERE {
+            fetch(values + pair * Source::BYTES);
+            const W keys_of_pair = load_words(keys + pair * Source::BYTES);
+            times<R>([&](auto r) HERE { add_pair(to[r], keys_of_pair, q[pair * R + r]); });
+        };
+        int64_t pair = 0;
+        for (; pair + U <= pairs; pair += U) times<U>([&](auto u) HERE { add(sums[u], pair + u); });
+        for (; pair < pairs; pair++) add(sums[0], pair);
+        times<R>([&](auto r) HERE {
+            V total = sums[0][r];
+            times<U - 1>([&](auto u) HERE { total = total + sums[u + 1][r]; });
+            store(out + r * STRETCH + panel * PANEL, total);
+        });
+    }
+}
+#endif
 
 // Scores to weights, in place, or as bfloat16 at the place of the first half; `scaled` becomes what earlier answers are
 // multiplied by.
@@ -119,21 +147,21 @@ static void gather(const Tile& tile, int64_t first, const float* weights, const 
     for (int i = 0; i < tile.stretch->panels; i++) {
         const uint8_t *values = tile.stretch->values[i], *ahead = tile.ahead->keys[i];
         for (int64_t pair = 0; pair < PANEL / 2; pair++, values += pair_bytes, ahead += pair_bytes) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int p = 0; p < P; p++) {
-                __builtin_prefetch(ahead + at[p] * Source::BYTES);
-                if (Source::BYTES > 64) __builtin_prefetch(ahead + at[p] * Source::BYTES + 64);
+                fetch(ahead + at[p] * Source::BYTES);
+                if (Source::BYTES > 64) fetch(ahead + at[p] * Source::BYTES + 64);
             }
             if constexpr (Source::DOTS) {
 #if defined(__AVX512BF16__)
                 const uint32_t* weight = (const uint32_t*)weights + i * PANEL / 2 + pair;
                 W w[P];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                 for (int p = 0; p < P; p++) w[p] = load_words(values + at[p] * Source::BYTES);
 #pragma GCC unroll 12
                 for (int r = 0; r < R; r++) {
                     __m512bh x = (__m512bh)_mm512_set1_epi32(int(weight[r * STRETCH]));
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                     for (int p = 0; p < P; p++)
                         sums[p][r].p[0] = (FloatPart)_mm512_dpbf16_ps((__m512)sums[p][r].p[0], (__m512bh)w[p].p[0], x);
                 }
@@ -141,18 +169,18 @@ static void gather(const Tile& tile, int64_t first, const float* weights, const 
             } else {
                 const float* weight = weights + i * PANEL + pair * 2;
                 V even[P], odd[P];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                 for (int p = 0; p < P; p++) Source::read(values + at[p] * Source::BYTES, 0, V{}, V{}, even[p], odd[p]);
 #pragma GCC unroll 12
                 for (int r = 0; r < R; r++) {
                     V x = all(weight[r * STRETCH]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                     for (int p = 0; p < P; p++) sums[p][r] = fma(even[p], x, sums[p][r]);
                 }
 #pragma GCC unroll 12
                 for (int r = 0; r < R; r++) {
                     V x = all(weight[r * STRETCH + 1]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                     for (int p = 0; p < P; p++) sums[p][r] = fma(odd[p], x, sums[p][r]);
                 }
             }
@@ -166,6 +194,15 @@ template <class Source, int R>
 static void one_tile(const Tile& tile) {
     constexpr int P = R <= NARROW_ROWS ? NARROW_PANELS : PANELS;
     alignas(64) float scores[R * STRETCH], scaled[LANES] = {};
+#if defined(__AVX512BF16__)
+    if constexpr (Source::DOTS && R <= NARROW_ROWS) {
+        constexpr int Q = R <= 2 ? 8 : 4;  // a row of values at once where there are registers for it
+        score_in_order<Source, R>(tile, scores);
+        soften<Source>(tile, R, scores, scaled);
+        for (int64_t at = 0; at < tile.v_dim / LANES; at += Q) gather<Source, R, Q>(tile, at, scores, scaled);
+        return;
+    }
+#endif
     for (int panel = 0; panel < tile.stretch->panels; panel += P) score<Source, R, P>(tile, panel, scores);
     soften<Source>(tile, R, scores, scaled);
     for (int64_t panel = 0; panel < tile.v_dim / LANES; panel += P) gather<Source, R, P>(tile, panel, scores, scaled);

@@ -12,9 +12,6 @@ constexpr int STREAMED_PANELS = 1;
 constexpr int STREAMED_ROWS = 4;   // up to here so many panels at a time, each read from start to end
 constexpr int64_t FETCHED = 2048;  // bytes that a stream is fetched ahead: about what arrives while one number does
 
-// To the second cache: what reads them from there finds them in time, and the first one's few open misses stay free.
-INLINE void fetch(const uint8_t* at) { __builtin_prefetch(at, 0, 2); }
-
 // Panels that are computed together. Where halves are multiplied, the second half of them is of the second half.
 struct Panels {
     int64_t at[4];

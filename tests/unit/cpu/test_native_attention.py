@@ -292,3 +292,11 @@ def test_what_it_refuses_and_why(need, reason):
 def test_without_kernels_it_says_why_there_are_none(monkeypatch):
     monkeypatch.setattr("jackfield_cpu.native_attention.kernels", lambda: "no compiler was there")
     assert NativeAttention.rejects(a_need()) == "no compiler was there"
+
+
+def test_blocks_of_one_head_are_neighbours_in_memory() -> None:
+    need = AttentionNeed(Paged(4, 32, 64, "bfloat16"), 8, 1.0, query_dtype="bfloat16")
+    made = NativeAttention(need, 16, device=torch.device("cpu"), ops=resolve(OpTable(), OpSpec("bfloat16")))
+    cache = made.allocate(3)
+    assert cache.strides == (16 * 32 * 2, 3 * 16 * 32 * 2, 16 * 64 * 2, 3 * 16 * 64 * 2)
+    assert cache.k.shape[:2] == cache.v.shape[:2] == (3, 4)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from jackfield.field_error import FieldError
 from jackfield.frontend.messages import plain_messages
@@ -31,6 +34,41 @@ def test_a_tokenizer_of_a_class_with_code_of_its_own_goes_through_autotokenizer(
     loaded = Tokenizer.load(tmp_path)
     assert type(loaded.hf).__name__.startswith("Qwen2")
     assert loaded.decode(loaded.encode("the quick 🙂 brown")) == "the quick 🙂 brown"
+
+
+def test_a_plain_tokenizer_is_read_without_transformers(byte_level: Tokenizer, tmp_path: Path) -> None:
+    byte_level.hf.save_pretrained(tmp_path)
+    code = (
+        "import sys; from jackfield.frontend.tokenizer import Tokenizer; t = Tokenizer.load(sys.argv[1]);"
+        "print(t.encode(sys.argv[2]), t.has_chat_template, t.vocab_size, 'transformers' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), "the quick <名>"], capture_output=True, text=True, check=True
+    )
+    wanted = byte_level.hf.encode("the quick <名>")
+    assert done.stdout.strip() == f"{wanted} True {len(byte_level.hf)} False"
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+@pytest.mark.parametrize("named", [{"pad_token": "<pad>"}, {"extra_special_tokens": ["<pad>"]}])
+def test_a_token_that_only_another_file_names_is_there_too(
+    byte_level: Tokenizer, tmp_path: Path, file: str, named: dict[str, object]
+) -> None:
+    byte_level.hf.save_pretrained(tmp_path)
+    path = tmp_path / file
+    config = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**config, **named}))
+    ours, theirs = Tokenizer.load(tmp_path), PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    assert ours.encode("a<pad>b") == theirs.encode("a<pad>b")
+    assert ours.special_ids == {token for token, entry in theirs.added_tokens_decoder.items() if entry.special}
+
+
+def test_a_prompt_is_never_cut(byte_level: Tokenizer, tmp_path: Path) -> None:
+    byte_level.hf.save_pretrained(tmp_path)
+    state = json.loads((tmp_path / "tokenizer.json").read_text())
+    state["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(state))
+    assert len(Tokenizer.load(tmp_path).encode("the quick brown fox")) > 3
 
 
 def test_a_folder_without_a_tokenizer_says_what_is_there(tmp_path: Path) -> None:
