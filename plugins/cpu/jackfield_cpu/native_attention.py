@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ctypes import Structure, addressof, c_float, c_int32, c_int64, c_void_p
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +69,7 @@ class _Call(Structure):
     _fields_ = (
         *((name, _Heads) for name in ("q", "k", "v", "out")),
         *((name, c_void_p) for name in ("k_cache", "v_cache")),
-        *((name, c_int64) for name in ("k_block", "k_head", "v_block", "v_head")),
+        ("page_blocks", c_int64),
         *((name, c_void_p) for name in ("sinks", "rope", "positions")),
         ("rotary_dim", c_int64),
         ("interleaved", c_int32),
@@ -79,26 +78,42 @@ class _Call(Structure):
 
 @dataclass(frozen=True)
 class PanelCache:
-    """Keys and values of one layer, in pairs: `[..., 16, 2]` in 16 bits, `[..., 2, 16]` in float32."""
+    """Keys and values of one layer, in pairs: `[..., 16, 2]` in 16 bits, `[..., 2, 16]` in float32.
 
-    k: Tensor  # [num_blocks, kv_heads, block_size / 16, k_dim / 2, pair of 16 tokens]
-    v: Tensor  # [num_blocks, kv_heads, block_size / 2, v_dim / 16, pair of 16 numbers]
+    A page holds blocks whose heads lie apart: about as many as fill a large page of memory, so that a short prompt
+    touches few of them, and a long one's keys lie in a row.
+    """
 
-    @cached_property
-    def strides(self) -> tuple[int, ...]:
-        """Bytes between blocks and between heads, of keys and of values: in memory a head's blocks are neighbours."""
-        return tuple(x.stride(dim) * x.element_size() for x in (self.k, self.v) for dim in (0, 1))
+    k: Tensor  # [pages, kv_heads, page_blocks, block_size / 16, k_dim / 2, pair of 16 tokens]
+    v: Tensor  # [pages, kv_heads, page_blocks, block_size / 2, v_dim / 16, pair of 16 numbers]
+
+    @property
+    def page_blocks(self) -> int:
+        """Blocks of a page."""
+        return self.k.shape[2]
 
     def read(self, block: Tensor, offset: Tensor) -> dict[str, Tensor]:
         """Tokens as `[tokens, kv_heads, dim]`."""
-        k, v = _pairs_last(self.k)[block, :, offset // LANES, :, offset % LANES], _pairs_last(self.v)
-        return {"k": k.flatten(2), "v": v[block, :, offset // 2, :, :, offset % 2].flatten(2)}
+        page, inner = self._places(block)
+        k = _pairs_last(self.k)[page, :, inner, offset // LANES, :, offset % LANES]
+        v = _pairs_last(self.v)[page, :, inner, offset // 2, :, :, offset % 2]
+        return {"k": k.flatten(2), "v": v.flatten(2)}
 
     def write(self, block: Tensor, offset: Tensor, k: Tensor, v: Tensor) -> None:
         """Store k and v `[tokens, kv_heads, dim]`."""
+        page, inner = self._places(block)
         keys, values = _pairs_last(self.k), _pairs_last(self.v)
-        keys[block, :, offset // LANES, :, offset % LANES] = k.to(keys.dtype).unflatten(2, (-1, 2))
-        values[block, :, offset // 2, :, :, offset % 2] = v.to(values.dtype).unflatten(2, (-1, LANES))
+        keys[page, :, inner, offset // LANES, :, offset % LANES] = k.to(keys.dtype).unflatten(2, (-1, 2))
+        values[page, :, inner, offset // 2, :, :, offset % 2] = v.to(values.dtype).unflatten(2, (-1, LANES))
+
+    def copy(self, sources: Tensor, targets: Tensor) -> None:
+        """Copy whole blocks."""
+        (from_page, from_inner), (to_page, to_inner) = self._places(sources), self._places(targets)
+        for x in (self.k, self.v):
+            x[to_page, :, to_inner] = x[from_page, :, from_inner]
+
+    def _places(self, block: Tensor) -> tuple[Tensor, Tensor]:
+        return block // self.page_blocks, block % self.page_blocks
 
 
 @dataclass
@@ -117,6 +132,7 @@ class NativeAttention(AttentionBackend[NativePlan]):
     phases = frozenset({"prefill", "decode", "mixed"})
     exports = True
     elastic = True
+    page_bytes = 2 << 20  # of keys; what a short prompt touches comes from the system a large page at a time
 
     def __init__(self, need: AttentionNeed, block_size: int, *, device: torch.device, ops: Ops) -> None:
         super().__init__(need, block_size, device=device, ops=ops)
@@ -154,12 +170,15 @@ class NativeAttention(AttentionBackend[NativePlan]):
 
     def allocate(self, num_blocks: int) -> PanelCache:
         kv, size = self.need.kv, self.block_size
+        fill = self.page_bytes // (kv.kv_heads * size * kv.k_dim * self.dtype.itemsize)
+        pages = -(-num_blocks // max(1, fill))
+        places = (pages, kv.kv_heads, -(-num_blocks // pages))
         pair = (2, LANES) if self.dtype == torch.float32 else (LANES, 2)
-        k = torch.empty(kv.kv_heads, num_blocks, size // LANES, kv.k_dim // 2, *pair, dtype=self.dtype)
-        v = torch.empty(kv.kv_heads, num_blocks, size // 2, kv.v_dim // LANES, *pair, dtype=self.dtype)
+        k = torch.empty(*places, size // LANES, kv.k_dim // 2, *pair, dtype=self.dtype)
+        v = torch.empty(*places, size // 2, kv.v_dim // LANES, *pair, dtype=self.dtype)
         for x in (k, v):
             self.library.jackfield_large_pages(x.data_ptr(), x.nbytes)
-        return PanelCache(k.transpose(0, 1), v.transpose(0, 1))
+        return PanelCache(k, v)
 
     def blank(self, bucket: Bucket) -> NativePlan:
         return NativePlan()
@@ -196,7 +215,7 @@ class NativeAttention(AttentionBackend[NativePlan]):
         cache: PanelCache = layer.cache
         sinks = None if layer.sinks is None else layer.sinks.float().contiguous()
         call = _Call(_heads(q), _heads(k), _heads(v), _heads(out), cache.k.data_ptr(), cache.v.data_ptr())
-        call.k_block, call.k_head, call.v_block, call.v_head = cache.strides
+        call.page_blocks = cache.page_blocks
         call.sinks = None if sinks is None else sinks.data_ptr()
         if rope is not None:
             table, positions = rope.table.contiguous(), rope.positions.to(torch.int64).contiguous()
@@ -221,8 +240,7 @@ class NativeAttention(AttentionBackend[NativePlan]):
     def copy_blocks(self, layers: Sequence[LayerKV], pairs: npt.NDArray[np.int64]) -> None:
         sources, targets = torch.from_numpy(pairs.astype(np.int64)).unbind(1)
         for layer in layers:
-            for x in (layer.cache.k, layer.cache.v):
-                x[targets] = x[sources]
+            layer.cache.copy(sources, targets)
 
 
 def _heads(x: Tensor) -> _Heads:

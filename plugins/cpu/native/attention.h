@@ -3,8 +3,8 @@
 //     values  [block_size / 2][v_dim / 16][16 dims]   pairs of neighbouring tokens
 // so that both products read what the linear layers read: 16 sums in the lanes, pairs one after the other. A pair is
 // two bfloat16 side by side, or in float32 a vector of 16 even numbers before one of 16 odd ones.
-// Blocks of one head are neighbours: a row whose blocks were taken one after the other is read in one stretch.
-// `jackfield_cpu/native_attention.py` mirrors the structures.
+// Within a page of blocks those of one head are neighbours: where a row's blocks were taken one after the other, they
+// are read in one stretch. `jackfield_cpu/native_attention.py` mirrors the structures.
 #pragma once
 
 #include <cstdint>
@@ -60,10 +60,10 @@ struct Heads {  // `[tokens][heads][dim]`, strides in numbers
 struct AttentionCall {
     Heads q, k, v, out;
     void *k_cache, *v_cache;
-    int64_t k_block, k_head, v_block, v_head;  // bytes from a block to the next, and from a head's to the next one's
-    const float* sinks;                        // [query_heads], or null
-    const float* rope;                         // [positions][rotary_dim]: cosines, then sines; null: not rotated
-    const int64_t* positions;                  // [tokens]
+    int64_t page_blocks;       // blocks whose heads lie apart; the caches are `[pages][kv_heads][page_blocks]` blocks
+    const float* sinks;        // [query_heads], or null
+    const float* rope;         // [positions][rotary_dim]: cosines, then sines; null: not rotated
+    const int64_t* positions;  // [tokens]
     int64_t rotary_dim;
     int32_t interleaved;
 };

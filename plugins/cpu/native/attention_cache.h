@@ -17,23 +17,24 @@ struct Job {
 };
 
 INLINE int64_t group_of(const AttentionShape& shape) { return shape.query_heads / shape.kv_heads; }
-INLINE int64_t block_at(const Job& job, const StepRow& row, int64_t position) {
-    return job.step->table[row.table + position / job.shape->block_size];
+// The number of the block of a head, among all heads' blocks.
+INLINE int64_t block_at(const Job& job, const StepRow& row, int64_t head, int64_t position) {
+    const int32_t block = job.step->table[row.table + position / job.shape->block_size],
+                  each = int32_t(job.call->page_blocks), page = block / each;
+    return (page * job.shape->kv_heads + head) * each + block % each;
 }
 template <class Source>
 INLINE uint8_t* keys_at(const Job& job, const StepRow& row, int64_t head,
                         int64_t panel) {  // `panel`: its first position
     const AttentionShape& shape = *job.shape;
-    const AttentionCall& call = *job.call;
-    return (uint8_t*)call.k_cache + block_at(job, row, panel) * call.k_block + head * call.k_head +
-           panel % shape.block_size * shape.k_dim * Source::SIZE;
+    const int64_t token = block_at(job, row, head, panel) * shape.block_size + panel % shape.block_size;
+    return (uint8_t*)job.call->k_cache + token * shape.k_dim * Source::SIZE;
 }
 template <class Source>
 INLINE uint8_t* values_at(const Job& job, const StepRow& row, int64_t head, int64_t panel) {
     const AttentionShape& shape = *job.shape;
-    const AttentionCall& call = *job.call;
-    return (uint8_t*)call.v_cache + block_at(job, row, panel) * call.v_block + head * call.v_head +
-           panel % shape.block_size * shape.v_dim * Source::SIZE;
+    const int64_t token = block_at(job, row, head, panel) * shape.block_size + panel % shape.block_size;
+    return (uint8_t*)job.call->v_cache + token * shape.v_dim * Source::SIZE;
 }
 
 // One head of a token in float32.

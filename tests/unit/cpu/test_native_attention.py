@@ -84,7 +84,7 @@ class Scene:
 
     def held(self) -> dict[str, Tensor]:
         """All that the cache holds, by slot."""
-        slots = np.arange(self.layer.cache.k.shape[0] * self.backend.block_size)
+        slots = np.arange(self.layer.cache.k[:, 0].flatten(0, 1).shape[0] * self.backend.block_size)
         return {name: x[0] for name, x in self.backend.export_tokens([self.layer], slots).tensors.items()}
 
 
@@ -98,6 +98,7 @@ def a_scene(
     backend = NativeAttention(need, block_size, device=torch.device("cpu"), ops=ops)
     counts = [-(-kv_len // block_size) for kv_len, _ in rows]
     num_blocks = sum(counts) + 4
+    backend.page_bytes = int(rng.choice([1, 3 * backend.block_bytes(kv, block_size), 2 << 20]))
     cache = backend.allocate(num_blocks)
     cache.k.fill_(NAN), cache.v.fill_(NAN)
     ids = rng.permutation(np.arange(1, num_blocks)).astype(np.int32)
@@ -297,6 +298,7 @@ def test_without_kernels_it_says_why_there_are_none(monkeypatch):
 def test_blocks_of_one_head_are_neighbours_in_memory() -> None:
     need = AttentionNeed(Paged(4, 32, 64, "bfloat16"), 8, 1.0, query_dtype="bfloat16")
     made = NativeAttention(need, 16, device=torch.device("cpu"), ops=resolve(OpTable(), OpSpec("bfloat16")))
-    cache = made.allocate(3)
-    assert cache.strides == (16 * 32 * 2, 3 * 16 * 32 * 2, 16 * 64 * 2, 3 * 16 * 64 * 2)
-    assert cache.k.shape[:2] == cache.v.shape[:2] == (3, 4)
+    assert made.allocate(3).k.shape[:3] == made.allocate(3).v.shape[:3] == (1, 4, 3)
+    block_bytes = 4 * 16 * 32 * 2
+    many = made.allocate(3 * (2 << 20) // block_bytes - 1)
+    assert many.k.shape[:3] == (3, 4, (2 << 20) // block_bytes), "a page of blocks fills a large page"
