@@ -123,7 +123,7 @@ class Tokenizer:
 
 
 def _load(folder: Path) -> Any:
-    """By the class that AutoTokenizer would take. It imports torch and every model's code; the plain one needs neither."""
+    """By the class that AutoTokenizer, which imports every model's code, would take."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     kind = PreTrainedTokenizerFast if is_plain(folder) else AutoTokenizer

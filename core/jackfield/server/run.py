@@ -64,7 +64,7 @@ async def run_server(start: Starter, listener: socket.socket, options: ServerOpt
             serving.opened(frontend)
             print(_greeting(client, serving, listener), flush=True)
             if tokenizer.has_chat_template:
-                await asyncio.to_thread(lambda: tokenizer.hf)  # a second of imports that the first one to chat need not wait for
+                await asyncio.to_thread(lambda: tokenizer.hf)  # a second that the first one to chat need not wait
         except BaseException:
             server.should_exit = True
             raise

@@ -1,7 +1,7 @@
 """The plugin's own kernels: a shared library with a C interface, built with the package (`native/`, `hatch_build.py`).
 
 One library holds the kernels of every instruction set of its architecture. Which one serves is chosen once a process:
-by JACKFIELD_CPU_KERNELS (a name, or `none`), otherwise by what the processor says of itself.
+by JACKFIELD_CPU_KERNELS (a name; `none` or `torch.compile` for plain torch), otherwise by what the processor says of itself.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from torch import Tensor
 
 LIBRARY = Path(__file__).with_name("libjackfield_cpu.so")
 SWITCH = "JACKFIELD_CPU_KERNELS"
+TORCH_COMPILE, IPEX = "torch.compile", "ipex"
+WITHOUT = ("none", TORCH_COMPILE, IPEX)  # what may be chosen instead of kernels
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}  # `Dtype` of native/weight.h
 
 
@@ -81,9 +83,11 @@ class Kernels(msgspec.Struct, frozen=True):
 
 @cache
 def kernels() -> Kernels | str:
-    """The kernels of this process, or why there are none. ValueError when JACKFIELD_CPU_KERNELS names no kernels."""
+    """The kernels of this process, or why there are none. ValueError when JACKFIELD_CPU_KERNELS names nothing known."""
     wanted = os.environ.get(SWITCH, "")
-    return f"{SWITCH}=none" if wanted == "none" else load(LIBRARY, wanted, torch.get_num_threads())
+    if wanted in WITHOUT:
+        return f"{SWITCH}={wanted}"
+    return load(LIBRARY, wanted, torch.get_num_threads())
 
 
 def refusal(found: Kernels | str, dtype: str) -> str | None:
@@ -105,7 +109,8 @@ def load(path: Path, wanted: str, threads: int) -> Kernels | str:
     library.jackfield_choose.restype = c_char_p
     name = library.jackfield_choose(wanted.encode() if wanted else None)
     if name is None and wanted:
-        raise ValueError(f"{SWITCH} must name kernels that were built, or be 'none'; got {wanted!r}")
+        others = ", ".join(map(repr, WITHOUT))
+        raise ValueError(f"{SWITCH} must name kernels that were built, or be one of {others}; got {wanted!r}")
     if name is None:
         return "there are no kernels for this processor's instructions"
     _declare(library)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,8 @@ import torch
 
 from jackfield_attention.flat_blocks import FlatBlockAttention
 from jackfield_attention.paged import PagedTorchAttention
-from jackfield_cpu.kernels import kernels
+from jackfield_cpu.compiled import CompiledPrograms, UncompiledAttention, ipex_refusal
+from jackfield_cpu.kernels import IPEX, SWITCH, TORCH_COMPILE, kernels
 from jackfield_cpu.linear import OneDnnLinear, PanelLinear, onednn_refusals
 from jackfield_cpu.memory import process_memory
 from jackfield_cpu.native_attention import NativeAttention
@@ -37,6 +39,9 @@ class CpuPlatform(Platform):
         self.processor = this_processor()
         self.refusals = onednn_refusals(self.processor)
         self.kernels = kernels()
+        self.choice = os.environ.get(SWITCH, "")
+        if self.choice == IPEX:
+            raise ValueError(ipex_refusal())
 
     def capabilities(self) -> Capabilities:
         dtypes = ("bfloat16", "float32", "float16")
@@ -44,6 +49,8 @@ class CpuPlatform(Platform):
         return Capabilities(dtypes=dtypes, kv_dtypes=dtypes, asynchronous=False, memory_utilization=0.5, max_ranks=None)
 
     def attention_backends(self) -> Sequence[type[AttentionBackend[Any]]]:
+        if self.choice == TORCH_COMPILE:
+            return (UncompiledAttention,)
         return (NativeAttention, PagedTorchAttention, FlatBlockAttention)
 
     def device(self, rank: int = 0) -> torch.device:
@@ -56,6 +63,8 @@ class CpuPlatform(Platform):
         return  # nothing runs behind our back
 
     def linear_ops(self, weight_bytes: int = 0) -> Sequence[LinearOp]:
+        if self.choice == TORCH_COMPILE:
+            return ()  # weights that torch packed are opaque to its compiler
         objection = self.refusals.get("float32") or shortage(weight_bytes, process_memory().free)
         return (
             NativeLinear(self.kernels),
@@ -71,7 +80,7 @@ class CpuPlatform(Platform):
         return fuse(self.kernels, spec)
 
     def graph_runner(self) -> GraphRunner:
-        return NativeGraphs(self.kernels)
+        return CompiledPrograms() if self.choice == TORCH_COMPILE else NativeGraphs(self.kernels)
 
     def describe(self) -> str:
         served = (
