@@ -54,6 +54,6 @@ class CompiledPrograms(EagerRunner):
 class UncompiledAttention(PagedTorchAttention):
     """What the plan says of a step would be compiled in, and again for every other step."""
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def run(self, q: Tensor, k: Tensor, v: Tensor, layer: LayerKV, plan: Any, rope: Rope | None = None) -> Tensor:
         return super().run(q, k, v, layer, plan, rope)

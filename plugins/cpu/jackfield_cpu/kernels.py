@@ -1,7 +1,7 @@
 """The plugin's own kernels: a shared library with a C interface, built with the package (`native/`, `hatch_build.py`).
 
 One library holds the kernels of every instruction set of its architecture. Which one serves is chosen once a process:
-by JACKFIELD_CPU_KERNELS (a name; `none` or `torch.compile` for plain torch), otherwise by what the processor says of itself.
+by JACKFIELD_CPU_KERNELS (a name; `none` or `torch.compile` for plain torch), otherwise by what the processor announces.
 """
 
 from __future__ import annotations

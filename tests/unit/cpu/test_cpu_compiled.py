@@ -19,7 +19,8 @@ ANSWERS = """
 from jackfield import LLM, SamplingParams
 llm = LLM(dtype="float32")
 sampling = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)
-print([output.outputs[0].token_ids for output in llm.generate(["The list type", "A", "import json"], sampling, use_tqdm=False)])
+outputs = llm.generate(["The list type", "A", "import json"], sampling, use_tqdm=False)
+print([output.outputs[0].token_ids for output in outputs])
 """
 
 

@@ -32,7 +32,8 @@ def test_a_level_is_chosen_by_name_or_refused():
     assert "no kernels of our own (JACKFIELD_CPU_KERNELS=none)" in said(JACKFIELD_CPU_KERNELS="none").stdout
     refused = said(JACKFIELD_CPU_KERNELS="avx9")
     assert refused.returncode != 0
-    assert "JACKFIELD_CPU_KERNELS must name kernels that were built, or be one of 'none', 'torch.compile', 'ipex'; got 'avx9'" in refused.stderr
+    others = "'none', 'torch.compile', 'ipex'"
+    assert f"must name kernels that were built, or be one of {others}; got 'avx9'" in refused.stderr
 
 
 def test_a_missing_or_broken_library_is_told(tmp_path):
