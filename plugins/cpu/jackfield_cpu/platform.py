@@ -13,6 +13,7 @@ from jackfield_cpu.kernels import kernels
 from jackfield_cpu.linear import OneDnnLinear, PanelLinear, onednn_refusals
 from jackfield_cpu.memory import process_memory
 from jackfield_cpu.native_attention import NativeAttention
+from jackfield_cpu.native_experts import experts
 from jackfield_cpu.native_graphs import NativeGraphs
 from jackfield_cpu.native_layer import fuse
 from jackfield_cpu.native_linear import NativeLinear
@@ -21,6 +22,7 @@ from jackfield_cpu.processor import this_processor
 from jackfield_cpu.wide_linear import WideLinear, shortage
 from jackfield_platforms.attention import AttentionBackend
 from jackfield_platforms.capabilities import Capabilities
+from jackfield_platforms.experts import ExpertsSpec, MakeExperts
 from jackfield_platforms.fusion import DecoderSpec, Fuse
 from jackfield_platforms.graph import GraphRunner
 from jackfield_platforms.linear import LinearOp
@@ -69,6 +71,9 @@ class CpuPlatform(Platform):
 
     def fuse(self, spec: DecoderSpec) -> Fuse | str:
         return fuse(self.kernels, spec)
+
+    def experts(self, spec: ExpertsSpec) -> MakeExperts | str:
+        return experts(self.kernels, spec)
 
     def graph_runner(self) -> GraphRunner:
         return NativeGraphs(self.kernels)
