@@ -18,6 +18,7 @@ from jackfield_platforms.attention import AttentionBackend
 from jackfield_platforms.bucket import BucketPlan, Limits
 from jackfield_platforms.capabilities import Capabilities
 from jackfield_platforms.communicator import Communicator, SingleRank
+from jackfield_platforms.experts import ExpertsSpec, MakeExperts
 from jackfield_platforms.fusion import DecoderSpec, Fuse
 from jackfield_platforms.graph import EagerRunner, GraphRunner
 from jackfield_platforms.linear import LinearOp
@@ -108,6 +109,10 @@ class Platform(ABC):
     def fuse(self, spec: DecoderSpec) -> Fuse | str:
         """How to make one call of a whole decoder layer, from its packed weights; or why it stays in parts."""
         return "no fused layers"
+
+    def experts(self, spec: ExpertsSpec) -> MakeExperts | str:
+        """How to make one call of a layer's experts, from their packed weights; or why plain torch should serve."""
+        return "no experts of its own"
 
     def buckets(self, limits: Limits) -> BucketPlan:
         """Sizes that run; the default runs any."""

@@ -40,6 +40,9 @@ class Sound(StrictPlatform):
     def fuse(self, spec: Any) -> Any:
         return self._part("fuse", super().fuse)(spec)
 
+    def experts(self, spec: Any) -> Any:
+        return self._part("experts", super().experts)(spec)
+
     def linear_ops(self, weight_bytes: int = 0) -> Sequence[LinearOp]:
         return self._part("linear_ops", ())
 

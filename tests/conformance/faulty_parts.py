@@ -16,6 +16,7 @@ from jackfield_platforms.buckets.phase_rule import PhaseRule
 from jackfield_platforms.buckets.static_plan import StaticBuckets, StaticSizes
 from jackfield_platforms.communicator import SingleRank
 from jackfield_platforms.dequant_linear import TorchDequantLinear
+from jackfield_platforms.experts import plain_experts
 from jackfield_platforms.graph import GraphRunner
 from jackfield_platforms.linear import TorchLinear
 from jackfield_platforms.testing.plain_fusion import fuse_plain, plain_layer
@@ -189,6 +190,18 @@ def fused_with_the_old_residual(spec):
 
 def fused_without_norms_of_heads(spec):
     return lambda weights: fuse_plain(spec)(replace(weights, q_norm=None, k_norm=None))
+
+
+def experts_of_equal_shares(spec):
+    return lambda weights: (
+        lambda x, logits: plain_experts(spec, weights)(
+            x, logits.masked_fill(logits >= logits.sort(-1).values[:, -spec.top, None], 50.0)
+        )
+    )
+
+
+def experts_whose_shares_add_up_to_one(spec):
+    return lambda weights: plain_experts(replace(spec, renormalize=True), weights)
 
 
 class DropsBias(TorchLinear):

@@ -198,6 +198,8 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     ),
     "a fused layer keeps the old residual": ({"fuse": parts.fused_with_the_old_residual}, {"check_fused_layer"}),
     "a fused layer norms no heads": ({"fuse": parts.fused_without_norms_of_heads}, {"check_fused_layer"}),
+    "experts of equal shares": ({"experts": parts.experts_of_equal_shares}, {"check_experts"}),
+    "shares of experts add up to one": ({"experts": parts.experts_whose_shares_add_up_to_one}, {"check_experts"}),
     "linear drops its bias": ({"linear_ops": (parts.DropsBias(),)}, {"check_linear"}),
     "rows in order": ({"linear_ops": (parts.ReadsRowsInOrder(),)}, {"check_rows_of_a_weight"}),
     "the last packed weight": ({"linear_ops": (parts.KeepsTheLastWeight(),)}, {"check_packed_weights_stand_alone"}),

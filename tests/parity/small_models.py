@@ -13,8 +13,12 @@ from transformers import (
     DeepseekV3ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 VOCAB = 997
@@ -74,12 +78,20 @@ class SmallModel(msgspec.Struct, frozen=True):
 
     def cache_bytes(self, num_blocks: int) -> int:
         """Of so many blocks of 16 tokens in float32, the null block included."""
-        a_layer = {"llama": 2 * 16 * 2, "deepseek": 32 + 16}  # kv heads, head size, K and V; a latent and a rotated key
+        a_layer = {
+            "llama": 2 * 16 * 2,
+            "mixtral": 2 * 16 * 2,
+            "qwen3-moe": 2 * 32 * 2,
+            "deepseek": 32 + 16,
+        }  # kv heads, head size, K and V; a latent and a rotated key
         return num_blocks * 16 * 3 * 4 * a_layer.get(self.name, 2 * 24 * 2)
 
 
 def make(name: str, folder: Path) -> SmallModel:
-    """Write the checkpoint of `name` (llama, qwen3, qwen3-hybrid, deepseek) and answer the prompts one at a time."""
+    """Write the checkpoint of `name` and answer the prompts one at a time.
+
+    Names: llama, qwen3, qwen3-hybrid, deepseek; qwen3-moe, mixtral.
+    """
     twin = _scaled(_architecture(name), seed=len(name)).eval()
     twin.save_pretrained(folder)
     rng = np.random.default_rng(17)
@@ -128,6 +140,12 @@ def _architecture(name: str) -> Any:
     if name == "deepseek":
         return DeepseekV3ForCausalLM(DeepseekV3Config(**{**_SIZES, **_LATENT}, rope_parameters=_YARN))
     rope = {"rope_type": "default", "rope_theta": 10_000.0}
+    if name == "mixtral":
+        return MixtralForCausalLM(MixtralConfig(**_SIZES, num_local_experts=6, rope_parameters=rope))
+    if name == "qwen3-moe":
+        experts = {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 48, "mlp_only_layers": [1]}
+        sizes = {**_SIZES, **experts, "head_dim": 32, "norm_topk_prob": True}
+        return Qwen3MoeForCausalLM(Qwen3MoeConfig(**sizes, rope_parameters=rope))
     window: dict[str, Any] = {}
     if name == "qwen3-hybrid":
         kinds = ["sliding_attention", "full_attention", "sliding_attention"]

@@ -142,7 +142,10 @@ def _ranks(size: int, model: ModelConfig, capabilities: Capabilities) -> int:
     most = capabilities.max_ranks
     if most is not None and size > most:
         raise ConfigError(f"tensor_parallel_size must be at most {most} on this platform; got {size}")
-    for field, whole in (("num_attention_heads", model.num_heads), ("intermediate_size", model.intermediate_size)):
+    parts = [("num_attention_heads", model.num_heads), ("intermediate_size", model.intermediate_size)]
+    if model.experts is not None:
+        parts.append(("moe_intermediate_size", model.experts.inner_size))
+    for field, whole in parts:
         if whole % size:
             raise ConfigError(f"tensor_parallel_size ({size}) must divide the model's {field} ({whole})")
     if model.num_kv_heads % size and size % model.num_kv_heads:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from jackfield.config.experts_config import ExpertsConfig, read_experts
 from jackfield.config.json_fields import ConfigError, JsonFields
 from jackfield.config.latent_config import LatentConfig, read_latent
 from jackfield.config.rope_config import RopeConfig, read_rope
@@ -14,7 +15,11 @@ from jackfield.models.registry import ModelRegistry
 
 _SAMPLING = {"temperature": float, "top_p": float, "top_k": int, "min_p": float, "repetition_penalty": float}
 _DTYPES = ("bfloat16", "float16", "float32")
-_SLIDES_WHEN_ASKED = ("LlamaForCausalLM", "Qwen3ForCausalLM")  # others slide whenever sliding_window is set
+_SLIDES_WHEN_ASKED = (
+    "LlamaForCausalLM",
+    "Qwen3ForCausalLM",
+    "Qwen3MoeForCausalLM",
+)  # others slide whenever sliding_window is set
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +44,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     eos_token_ids: tuple[int, ...]  # any of them ends a sequence
     bos_token_id: int | None
     default_sampling: dict[str, float]  # what generation_config.json recommends, by SamplingParams' field names
+    experts: ExpertsConfig | None = None  # None: every layer is dense
     latent: LatentConfig | None = None  # None: heads have keys and values of their own
     quantization: dict[str, Any] | None = None  # `quantization_config` as it stands; None: plain weights
 
@@ -110,6 +116,7 @@ def parse_model_config(fields: JsonFields, generation: JsonFields, registry: Mod
         eos_token_ids=tuple(dict.fromkeys((*_token_ids(generation), *_token_ids(fields)))),
         bos_token_id=fields.get("bos_token_id", int) if "bos_token_id" in fields else None,
         default_sampling={name: generation.get(name, kind) for name, kind in _SAMPLING.items() if name in generation},
+        experts=read_experts(fields, architecture, num_layers),
         latent=latent,
         quantization=_quantization(fields),
     )

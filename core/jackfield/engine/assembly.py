@@ -34,6 +34,7 @@ from jackfield.engine.scheduler_config import KVGroup, SchedulerConfig
 from jackfield.engine.startup import captures_text, elastic_text, startup_text
 from jackfield.engine.warm_up import bucket_plan, warm_up
 from jackfield.engine.weight_formats import format_by_layer
+from jackfield.layers.experts import expert_layers
 from jackfield.layers.fused_decoder import fuse_layers
 from jackfield.layers.lora_slots import add_slots
 from jackfield.loader.dummy import dummy_model
@@ -156,6 +157,8 @@ def _loaded(blueprint: Blueprint, *, progress: bool) -> tuple[Model, tuple[Atten
     if build.lora is not None:
         add_slots(model)
     fuse_layers(model, platform.fuse)
+    for experts in expert_layers(model):
+        experts.choose(platform)
     backends = blueprint.plugins.attention_backends(platform)
     needs = model.attention_needs()
     groups = make_groups(needs, backends, config.block_size, device=build.device, ops=build.ops)

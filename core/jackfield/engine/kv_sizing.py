@@ -9,6 +9,7 @@ import torch
 
 from jackfield.config.engine_config import EngineConfig
 from jackfield.config.json_fields import ConfigError
+from jackfield.config.model_config import ModelConfig
 from jackfield.engine.kv_groups import GroupNeed, most_blocks, split_kv_memory
 from jackfield.models.interface import Build
 from jackfield.runner.attention_groups import AttentionGroup
@@ -69,13 +70,18 @@ def activation_bytes(config: EngineConfig) -> int:
     """An upper estimate of what a full step needs beside weights and cache.
 
     Per token the widest moment of a layer: the residual, its norm, q, k, v and the attention's output, or the gate, up
-    and product of the MLP, each once more for a conversion. Per sampled row: the logits in the model's dtype and two
-    float32 copies.
+    and product of the MLP, or what a token's experts are given, make and return, each once more for a conversion. Per
+    sampled row: the logits in the model's dtype and two float32 copies.
     """
     model, item = config.model, torch_dtype(config.dtype).itemsize
     num_samples = min(config.max_num_seqs * (1 + config.num_drafts), config.max_num_batched_tokens)
-    per_token = 2 * model.hidden_size + max(model.attention_size, 3 * model.intermediate_size)
+    per_token = 2 * model.hidden_size + max(model.attention_size, 3 * model.intermediate_size, _experts_size(model))
     return config.max_num_batched_tokens * per_token * 2 * item + num_samples * model.vocab_size * (item + 8)
+
+
+def _experts_size(model: ModelConfig) -> int:
+    experts = model.experts
+    return 0 if experts is None else experts.top * (4 * model.hidden_size + 3 * experts.inner_size)
 
 
 def free_bytes(config: EngineConfig, memory: Memory, step_bytes: int = 0) -> int:

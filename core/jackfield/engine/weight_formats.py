@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from jackfield.config.engine_config import EngineConfig
 from jackfield.config.json_fields import ConfigError
 from jackfield_platforms.linear import QuantMethod
 
+# Of experts: small, and quantised checkpoints leave them plain
+_ROUTER = re.compile(r".*\.(mlp|block_sparse_moe)\.gate")
+
 
 def format_by_layer(config: EngineConfig, formats: Mapping[str, type[QuantMethod]]) -> Callable[[str], QuantMethod]:
     """The format of a layer by its name in the checkpoint; ConfigError when the one that is wanted cannot be had."""
     method, plain = _format(config, formats), formats["unquantized"]()
-    return lambda name: method if method.covers(name) else plain
+    return lambda name: method if method.covers(name) and not _ROUTER.fullmatch(name) else plain
 
 
 def _format(config: EngineConfig, formats: Mapping[str, type[QuantMethod]]) -> QuantMethod:

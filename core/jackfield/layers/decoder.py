@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from jackfield.layers.mlp import MLP
 from jackfield.layers.norm import RMSNorm
 from jackfield.models.interface import Build, StepInputs
 from jackfield_platforms.attention import Rope
@@ -21,13 +20,13 @@ class DecoderLayer(nn.Module):
 
     fused: LayerFn | None  # the platform's own form of this layer, see `jackfield.layers.fused_decoder`
 
-    def __init__(self, build: Build, layer: int, attention: nn.Module) -> None:
+    def __init__(self, build: Build, layer: int, attention: nn.Module, mlp: nn.Module) -> None:
         super().__init__()
         name, size = f"model.layers.{layer}", build.config.hidden_size
         self.input_layernorm = RMSNorm(build, f"{name}.input_layernorm", size)
         self.self_attn = attention
         self.post_attention_layernorm = RMSNorm(build, f"{name}.post_attention_layernorm", size)
-        self.mlp = MLP(build, layer)
+        self.mlp = mlp
         self.number, self.fused = layer, None
 
     def forward(self, partial: Tensor | None, residual: Tensor, step: StepInputs, rope: Rope) -> tuple[Tensor, Tensor]:

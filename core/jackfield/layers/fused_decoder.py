@@ -7,6 +7,7 @@ from collections.abc import Callable
 from jackfield.layers.attention import Attention
 from jackfield.layers.decoder import DecoderLayer
 from jackfield.layers.linear import Linear
+from jackfield.layers.mlp import MLP
 from jackfield.models.interface import Model
 from jackfield_platforms.fusion import DecoderSpec, DecoderWeights, Fuse, FusedLinear, PackedLinear
 
@@ -30,6 +31,8 @@ def ask(layer: DecoderLayer, model: Model, fuse: Asked) -> Fuse | str:
     """The answer for one layer; before its weights are there it is that after."""
     if type(layer) is not DecoderLayer or type(layer.self_attn) is not Attention:
         return "its attention is the model's own"
+    if type(layer.mlp) is not MLP:
+        return "its feed-forward block is a mixture of experts"
     if model.build.lora is not None:
         return "LoRA adapters add to each linear layer"
     return fuse(spec_of(layer, model))
@@ -37,7 +40,7 @@ def ask(layer: DecoderLayer, model: Model, fuse: Asked) -> Fuse | str:
 
 def spec_of(layer: DecoderLayer, model: Model) -> DecoderSpec:
     """The layer as data."""
-    config, attention, mlp = model.build.config, _attention(layer), layer.mlp
+    config, attention, mlp = model.build.config, _attention(layer), _mlp(layer)
     return DecoderSpec(
         layer=attention.slot,
         dtype=model.build.dtype_name,
@@ -60,7 +63,7 @@ def spec_of(layer: DecoderLayer, model: Model) -> DecoderSpec:
 
 def weights_of(layer: DecoderLayer) -> DecoderWeights:
     """What the layer holds."""
-    attention, mlp = _attention(layer), layer.mlp
+    attention, mlp = _attention(layer), _mlp(layer)
     return DecoderWeights(
         input_norm=layer.input_layernorm.weight,
         post_attention_norm=layer.post_attention_layernorm.weight,
@@ -77,6 +80,11 @@ def weights_of(layer: DecoderLayer) -> DecoderWeights:
 def _attention(layer: DecoderLayer) -> Attention:
     assert isinstance(layer.self_attn, Attention), "other layers are not asked for"
     return layer.self_attn
+
+
+def _mlp(layer: DecoderLayer) -> MLP:
+    assert isinstance(layer.mlp, MLP), "other layers are not asked for"
+    return layer.mlp
 
 
 def _described(linear: Linear) -> FusedLinear:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from jackfield.layers.attention import Attention, attention_need
 from jackfield.layers.decoder import DecoderLayer
 from jackfield.layers.embedding import Vocabulary
+from jackfield.layers.mlp import MLP
 from jackfield.layers.norm import RMSNorm
 from jackfield.layers.rope import rope_table
 from jackfield.models.interface import Build, Hidden, Model, StepInputs
@@ -14,13 +15,15 @@ from jackfield_platforms.attention import AttentionNeed, Rope
 
 
 class Llama(Model):
-    """A decoder of pre-norm layers. Families that differ in their attention override `attention`."""
+    """A decoder of pre-norm layers. Families that differ in their parts override `attention` and `mlp`."""
 
     def __init__(self, build: Build) -> None:
         super().__init__(build)
         config = build.config
         self.vocabulary = Vocabulary(build)
-        self.layers = nn.ModuleList(DecoderLayer(build, i, self.attention(build, i)) for i in build.layers)
+        self.layers = nn.ModuleList(
+            DecoderLayer(build, i, self.attention(build, i), self.mlp(build, i)) for i in build.layers
+        )
         self.norm = RMSNorm(build, "model.norm", config.hidden_size)
         max_positions = config.context_len if build.max_model_len is None else build.max_model_len
         self.rope_table = rope_table(config.rope, config.head_dim, max_positions).to(build.device)
@@ -28,6 +31,10 @@ class Llama(Model):
     def attention(self, build: Build, layer: int) -> nn.Module:
         """The attention of decoder layer `layer`."""
         return Attention(build, layer)
+
+    def mlp(self, build: Build, layer: int) -> nn.Module:
+        """The feed-forward block of decoder layer `layer`."""
+        return MLP(build, layer)
 
     def attention_needs(self) -> tuple[AttentionNeed, ...]:
         return tuple(attention_need(self.build, i) for i in self.build.layers)

@@ -16,7 +16,9 @@ OWN_MODELS: Mapping[str, str] = {
     "DeepseekV3ForCausalLM": "jackfield.models.deepseek:DeepSeek",  # the same
     "LlamaForCausalLM": "jackfield.models.llama:Llama",
     "MistralForCausalLM": "jackfield.models.llama:Llama",  # Llama with a sliding window
+    "MixtralForCausalLM": "jackfield.models.mixtral:Mixtral",
     "Qwen3ForCausalLM": "jackfield.models.qwen3:Qwen3",
+    "Qwen3MoeForCausalLM": "jackfield.models.qwen3_moe:Qwen3Moe",
 }
 
 

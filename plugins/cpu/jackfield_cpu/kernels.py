@@ -74,6 +74,21 @@ class Layer(Structure):
     )
 
 
+class Experts(Structure):
+    """`Experts` of native/experts.h."""
+
+    _fields_ = (
+        ("gate_up", POINTER(Weight)),
+        ("down", POINTER(Weight)),
+        ("count", c_int64),
+        ("top", c_int64),
+        ("hidden", c_int64),
+        ("inner", c_int64),
+        ("renormalize", c_int64),
+        ("dtype", c_int64),
+    )
+
+
 class Kernels(msgspec.Struct, frozen=True):
     """The library, ready to be called, and the name of the instruction set that it was told to use."""
 
@@ -127,7 +142,9 @@ def _declare(library: ctypes.CDLL) -> None:
         "gather": (weight, c_void_p, c_int64, rows),
         "before": (layer, *[c_void_p] * 2, c_int64, *[c_void_p] * 2),
         "after": (layer, *[c_void_p] * 3, c_int64, *[c_void_p] * 2),
+        "experts": (POINTER(Experts), rows, rows, c_int64, rows),
         "norm": (rows, rows, c_int64, c_int64, c_void_p, c_double, rows, rows),
+        "norm_parts": (rows, c_int64, c_int64, c_int64, c_void_p, c_double, rows),
         "silu_mul": (rows, c_int64, c_int64, rows),
         "argmax": (rows, c_int64, c_int64, c_void_p),
         "attention": (c_void_p, c_void_p, c_void_p),

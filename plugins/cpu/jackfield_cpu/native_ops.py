@@ -33,7 +33,14 @@ class _Ops:
         return refusal(self.kernels, spec.dtype)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        rows, out = _matrix(x), torch.empty(x.shape, dtype=x.dtype)
+        out = torch.empty(x.shape, dtype=x.dtype)
+        if _is_of_parts(x):
+            heads, width = x.shape[1:]
+            self._library().jackfield_norm_parts(
+                Rows.of(x), len(x), heads, width, weight.data_ptr(), eps, Rows.of(out.flatten(1))
+            )
+            return out
+        rows = _matrix(x)
         if len(rows):
             to = Rows.of(out.view(rows.shape))
             self._library().jackfield_norm(
@@ -70,6 +77,11 @@ class _Ops:
     def _library(self) -> Any:
         assert isinstance(self.kernels, Kernels), "rejected"
         return self.kernels.library
+
+
+def _is_of_parts(x: Tensor) -> bool:
+    """Whether this is heads side by side in wider rows: q or k, as the fused projection leaves them."""
+    return x.dim() == 3 and len(x) > 0 and x.stride()[1:] == (x.shape[2], 1) and not x.is_contiguous()
 
 
 def _matrix(x: Tensor) -> Tensor:

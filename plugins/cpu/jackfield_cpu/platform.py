@@ -15,6 +15,7 @@ from jackfield_cpu.kernels import IPEX, SWITCH, TORCH_COMPILE, kernels
 from jackfield_cpu.linear import OneDnnLinear, PanelLinear, onednn_refusals
 from jackfield_cpu.memory import process_memory
 from jackfield_cpu.native_attention import NativeAttention
+from jackfield_cpu.native_experts import experts
 from jackfield_cpu.native_graphs import NativeGraphs
 from jackfield_cpu.native_layer import fuse
 from jackfield_cpu.native_linear import NativeLinear
@@ -23,6 +24,7 @@ from jackfield_cpu.processor import this_processor
 from jackfield_cpu.wide_linear import WideLinear, shortage
 from jackfield_platforms.attention import AttentionBackend
 from jackfield_platforms.capabilities import Capabilities
+from jackfield_platforms.experts import ExpertsSpec, MakeExperts
 from jackfield_platforms.fusion import DecoderSpec, Fuse
 from jackfield_platforms.graph import GraphRunner
 from jackfield_platforms.linear import LinearOp
@@ -78,6 +80,9 @@ class CpuPlatform(Platform):
 
     def fuse(self, spec: DecoderSpec) -> Fuse | str:
         return fuse(self.kernels, spec)
+
+    def experts(self, spec: ExpertsSpec) -> MakeExperts | str:
+        return experts(self.kernels, spec)
 
     def graph_runner(self) -> GraphRunner:
         return CompiledPrograms() if self.choice == TORCH_COMPILE else NativeGraphs(self.kernels)

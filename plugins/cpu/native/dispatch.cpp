@@ -18,6 +18,7 @@
 #define DECLARE(level)                                       \
     extern const LinearKernels linear_kernels_##level;       \
     extern const LayerKernels layer_kernels_##level;         \
+    extern const ExpertKernels expert_kernels_##level;       \
     extern const AttentionKernels attention_kernels_##level; \
     extern const SamplingKernels sampling_kernels_##level;
 LEVELS(DECLARE)
@@ -28,11 +29,17 @@ struct Level {
     const char* name;
     const LinearKernels* linear;
     const LayerKernels* layer;
+    const ExpertKernels* experts;
     const AttentionKernels* attention;
     const SamplingKernels* sampling;
 };
-#define ENTRY(level) \
-    {#level, &linear_kernels_##level, &layer_kernels_##level, &attention_kernels_##level, &sampling_kernels_##level},
+#define ENTRY(level)             \
+    {#level,                     \
+     &linear_kernels_##level,    \
+     &layer_kernels_##level,     \
+     &expert_kernels_##level,    \
+     &attention_kernels_##level, \
+     &sampling_kernels_##level},
 const Level levels[] = {LEVELS(ENTRY)};
 const Level* chosen = nullptr;
 
@@ -96,10 +103,22 @@ EXPORT void jackfield_after(const Layer* layer, const void* attended, const void
         chosen->layer->after(&layer, attended, projected, residual, rows, total, partial);
     });
 }
+EXPORT void jackfield_experts(const Experts* experts, const Rows* x, const Rows* logits, int64_t tokens,
+                              const Rows* out) {
+    perform(tokens, [experts = *experts, x = *x, logits = *logits, out = *out](int64_t tokens) {
+        chosen->experts->mixture(&experts, &x, &logits, tokens, &out);
+    });
+}
 EXPORT void jackfield_norm(const Rows* x, const Rows* y, int64_t rows, int64_t width, const void* weight, double eps,
                            const Rows* total, const Rows* to) {
     perform(rows, [=, x = *x, y = copy(y), total = copy(total), to = *to](int64_t rows) {
         chosen->layer->norm(&x, address(y), rows, width, weight, eps, address(total), &to);
+    });
+}
+EXPORT void jackfield_norm_parts(const Rows* x, int64_t rows, int64_t parts, int64_t width, const void* weight,
+                                 double eps, const Rows* to) {
+    perform(rows, [=, x = *x, to = *to](int64_t rows) {
+        chosen->layer->norm_parts(&x, rows, parts, width, weight, eps, &to);
     });
 }
 EXPORT void jackfield_silu_mul(const Rows* x, int64_t rows, int64_t width, const Rows* to) {

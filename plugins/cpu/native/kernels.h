@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "attention.h"
+#include "experts.h"
 #include "layer.h"
 #include "weight.h"
 
@@ -20,7 +21,14 @@ struct LayerKernels {
                   void* total, void* partial);
     void (*norm)(const Rows* x, const Rows* y, int64_t rows, int64_t width, const void* weight, double eps,
                  const Rows* total, const Rows* to);
+    void (*norm_parts)(const Rows* x, int64_t rows, int64_t parts, int64_t width, const void* weight, double eps,
+                       const Rows* to);
     void (*silu_mul)(const Rows* x, int64_t rows, int64_t width, const Rows* to);
+};
+
+struct ExpertKernels {
+    // x and out `[tokens][hidden]`, logits `[tokens][experts]`
+    void (*mixture)(const Experts*, const Rows* x, const Rows* logits, int64_t tokens, const Rows* out);
 };
 
 struct SamplingKernels {
@@ -37,6 +45,7 @@ struct AttentionKernels {
 #define TABLE(name) JOIN(name, LEVEL)
 extern const LinearKernels TABLE(linear_kernels);
 extern const LayerKernels TABLE(layer_kernels);
+extern const ExpertKernels TABLE(expert_kernels);
 extern const AttentionKernels TABLE(attention_kernels);
 extern const SamplingKernels TABLE(sampling_kernels);
 #endif

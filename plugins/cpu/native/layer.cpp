@@ -127,6 +127,27 @@ void norm(const Rows* x, const Rows* y, int64_t rows, int64_t width, const void*
     pool_run(norm_rows, &job, jobs_of(rows));
 }
 
+struct PartNorm {
+    Rows x, to;
+    int64_t count, parts, width;
+    const void* weight;
+    float eps;
+};
+void norm_some_parts(void* context, int64_t number) {
+    const PartNorm& job = *(const PartNorm*)context;
+    for (int64_t i = number * NORMS_A_JOB; i < (number + 1) * NORMS_A_JOB && i < job.count; i++) {
+        const int64_t row = i / job.parts, column = i % job.parts * job.width;
+        norm_row(job.x, row, column, job.width, job.weight, job.eps, job.to, row, column);
+    }
+}
+// rms_norm of each of a row's `parts`, heads of q or k, `width` long.
+void norm_parts(const Rows* x, int64_t rows, int64_t parts, int64_t width, const void* weight, double eps,
+                const Rows* to) {
+    Turn turn;
+    PartNorm job{*x, *to, rows * parts, parts, width, weight, float(eps)};
+    pool_run(norm_some_parts, &job, jobs_of(job.count));
+}
+
 struct Gate {
     Rows x, to;
     int64_t rows, width;
@@ -149,4 +170,4 @@ void silu_mul(const Rows* x, int64_t rows, int64_t width, const Rows* to) {
 
 }  // namespace
 
-const LayerKernels TABLE(layer_kernels) = {before, after, norm, silu_mul};
+const LayerKernels TABLE(layer_kernels) = {before, after, norm, norm_parts, silu_mul};

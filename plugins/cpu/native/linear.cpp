@@ -5,11 +5,31 @@
 
 static void pack_job(void* context, int64_t tile) { TABLE(pack_tile)(*(Product*)context, tile); }
 
+static constexpr Work JOBS[] = {multiply_job<Float32Pairs>, multiply_job<Bfloat16Pairs>, multiply_job<Int8Pairs>,
+                                multiply_job<Int4Pairs>};
+
 void TABLE(multiply)(Product& product, bool packs) {
-    static constexpr Work JOBS[] = {multiply_job<Float32Pairs>, multiply_job<Bfloat16Pairs>, multiply_job<Int8Pairs>,
-                                    multiply_job<Int4Pairs>};
     if (packs) pool_run(pack_job, &product, tiles_of(product.rows));
     pool_run(JOBS[product.weight->format], &product, cut(product).jobs());
+}
+
+namespace {
+struct Several {
+    Product* products;
+    const int64_t* ends;
+};
+void multiply_one(void* context, int64_t job) {
+    const Several& all = *(const Several*)context;
+    Product& product = all.products[owner(all.ends, job)];
+    JOBS[product.weight->format](&product, job);
+}
+}  // namespace
+
+void TABLE(multiply_all)(Product* products, int64_t count, int64_t* ends) {
+    int64_t jobs = 0;
+    for (int64_t i = 0; i < count; i++) ends[i] = jobs += cut(products[i]).jobs();
+    Several all{products, ends};
+    pool_run(multiply_one, &all, jobs);
 }
 
 namespace {

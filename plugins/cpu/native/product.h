@@ -55,5 +55,15 @@ INLINE bool in_digits(const Product& product) {
 // One tile of `x`: `[depth][rows of the tile]` float32, `[depth / 2][rows]` pairs, or digits.
 void TABLE(pack_tile)(Product& product, int64_t tile);
 
+// Which of several things job `job` belongs to, of which the jobs end at `ends`; `job` becomes its number there.
+INLINE int64_t owner(const int64_t* ends, int64_t& job) {
+    int64_t number = 0;
+    while (job >= ends[number]) number++;
+    if (number) job -= ends[number - 1];
+    return number;
+}
+// Several products whose rows are packed, in one fork and join. `ends` is room for as many numbers.
+void TABLE(multiply_all)(Product* products, int64_t count, int64_t* ends);
+
 // The whole product, in jobs: rows are packed first unless they are already. SILU_MUL: halves are whole panels.
 void TABLE(multiply)(Product& product, bool packs);

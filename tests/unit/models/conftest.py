@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from jackfield.config.model_config import ModelConfig, load_model_config
+from jackfield.layers.experts import expert_layers
 from jackfield.loader.load import load_model
 from jackfield.models.interface import Build, Model, StepInputs
+from jackfield_cpu.platform import CpuPlatform
 from jackfield_platforms.attention import Rope
 from jackfield_platforms.capabilities import Capabilities
 from jackfield_platforms.communicator import SingleRank
@@ -67,6 +69,8 @@ def our_logits() -> Callable[[Path, Tensor], Tensor]:
         config = load_model_config(folder)
         model = load_model(config, build_for(config, max_model_len=len(tokens)), folder, progress=False)
         with torch.inference_mode():
+            for experts in expert_layers(model):
+                experts.choose(CpuPlatform())  # it has no product of weights in plain torch
             return logits_of(model, tokens)
 
     return compute

@@ -18,8 +18,12 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 SMALL = {
@@ -110,6 +114,14 @@ QWEN3_CASES: dict[str, dict[str, Any]] = {
     "biases": {"attention_bias": True},
     "window in the last layers": {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1},
 }
+EXPERTS = {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 40}
+QWEN3_MOE_CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "shares add up to one": {"norm_topk_prob": True},
+    "every other layer": {"decoder_sparse_step": 2},
+    "named layers are dense": {"mlp_only_layers": [0, 2]},
+    "one expert a token": {"num_experts_per_tok": 1},
+}
 DEEPSEEK = {
     "num_key_value_heads": 4,
     "head_dim": 8,  # what is rotated; the class sets it too
@@ -178,6 +190,20 @@ def test_llama_gives_the_logits_of_transformers(case: str, tmp_path: Path, our_l
 def test_qwen3_gives_the_logits_of_transformers(case: str, tmp_path: Path, our_logits: Logits) -> None:
     torch.manual_seed(2)
     compare(Qwen3ForCausalLM(Qwen3Config(**{**SMALL, **QWEN3_CASES[case]})).eval(), tmp_path, our_logits)
+
+
+@pytest.mark.parametrize("case", QWEN3_MOE_CASES)
+def test_qwen3_moe_gives_the_logits_of_transformers(case: str, tmp_path: Path, our_logits: Logits) -> None:
+    torch.manual_seed(6)
+    config = Qwen3MoeConfig(**{**SMALL, **EXPERTS, **QWEN3_MOE_CASES[case]})
+    compare(Qwen3MoeForCausalLM(config).eval(), tmp_path, our_logits)
+
+
+@pytest.mark.parametrize("window", [None, 5])
+def test_mixtral_gives_the_logits_of_transformers(window: int | None, tmp_path: Path, our_logits: Logits) -> None:
+    torch.manual_seed(7)
+    config = MixtralConfig(**{**SMALL, "num_local_experts": 5, "sliding_window": window})
+    compare(MixtralForCausalLM(config).eval(), tmp_path, our_logits)
 
 
 @pytest.mark.parametrize("window", [None, 5])

@@ -13,6 +13,7 @@ from jackfield_platforms.testing.conformance import (
     compile_checks,
     elastic_checks,
     encoded_checks,
+    experts_checks,
     fuse_checks,
     graph_checks,
     linear_checks,
@@ -88,6 +89,9 @@ ARGUMENTS: Mapping[str, Argument] = {
     ),
     "fused": Argument(
         fuse_checks.fused, "a `fuse` that returns a function, not a reason, for one of the kit's decoder layers"
+    ),
+    "experts": Argument(
+        experts_checks.experts, "an `experts` that returns a function, not a reason, for one of the kit's routings"
     ),
     "encoded": Argument(encoded_checks.encoded, "a linear op that takes an encoded weight; plain torch does"),
     "encoded_table": Argument(
