@@ -141,3 +141,27 @@ with _Watch(_Memory()):
 sys.exit("torch._dynamo" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@torch.inference_mode()
+@settings(max_examples=20, deadline=None)
+@given(
+    heads=st.integers(1, 5),
+    others=st.integers(1, 3),
+    dim=st.integers(1, 70),
+    tokens=st.integers(1, MOST),
+    seed=st.integers(0, 2**31),
+)
+def test_heads_side_by_side_in_wider_rows_are_normed_in_a_recording(heads, others, dim, tokens, seed):
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.randn(dim, generator=generator)
+    buffer = torch.randn(MOST, (heads + others) * dim, generator=generator)
+
+    def program(rows: torch.Tensor) -> torch.Tensor:
+        return NORM.fn(rows[:, : heads * dim].unflatten(-1, (heads, dim)), scale, 1e-6)
+
+    recorder = NativeRecorder(KERNELS)
+    assert isinstance(recorder.capture(KEY, program, (buffer,), MOST), int)
+    x = buffer[:tokens, : heads * dim].unflatten(-1, (heads, dim)).double()
+    wanted = x * (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt() * scale
+    assert (recorder.run(KEY, tokens)[:tokens] - wanted).abs().max() <= 1e-5 * wanted.abs().max()
