@@ -36,7 +36,7 @@ class Experts(nn.Module):
     Every rank holds a part of each expert. `jackfield.engine.weight_formats` keeps the router plain.
     """
 
-    product: ExpertsFn  # set by `choose_experts`
+    product: ExpertsFn  # set by `choose`
 
     def __init__(self, build: Build, layer: int, names: ExpertNames) -> None:
         super().__init__()
