@@ -1,10 +1,9 @@
-"""Torch's own compilers in the place of our kernels, for those who ask for them by JACKFIELD_CPU_KERNELS."""
+"""Torch's own compiler in the place of our kernels, for those who ask for it by JACKFIELD_CPU_KERNELS."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -14,20 +13,6 @@ from jackfield_attention.paged import PagedTorchAttention
 from jackfield_cpu.kernels import SWITCH, TORCH_COMPILE
 from jackfield_platforms.attention import LayerKV, Rope
 from jackfield_platforms.graph import EagerRunner, ProgramKey
-
-IPEX_MODULE = "intel_extension_for_pytorch"
-
-
-def ipex_refusal() -> str:
-    """Why Intel's extension cannot serve. Its last release, 2.8.0, is built for torch 2.8; we need 2.9 or newer.
-
-    Source: https://pypi.org/project/intel-extension-for-pytorch/
-    """
-    found = "is installed" if find_spec(IPEX_MODULE) else "is not installed"
-    return (
-        f"{SWITCH}=ipex: {IPEX_MODULE} {found}, and none of its releases (the last is 2.8.0) works with torch "
-        f"{torch.__version__}. Leave {SWITCH} out for our own kernels, or choose {TORCH_COMPILE!r}"
-    )
 
 
 class CompiledPrograms(EagerRunner):

@@ -10,6 +10,7 @@ import ctypes
 import os
 from ctypes import POINTER, Structure, c_char_p, c_double, c_int, c_int32, c_int64, c_void_p
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -103,6 +104,18 @@ def kernels() -> Kernels | str:
     if wanted in WITHOUT:
         return f"{SWITCH}={wanted}"
     return load(LIBRARY, wanted, torch.get_num_threads())
+
+
+def ipex_refusal() -> str:
+    """Why Intel's extension cannot serve. Its last release, 2.8.0, is built for torch 2.8; we need 2.9 or newer.
+
+    Source: https://pypi.org/project/intel-extension-for-pytorch/
+    """
+    found = "is installed" if find_spec("intel_extension_for_pytorch") else "is not installed"
+    return (
+        f"{SWITCH}=ipex: intel_extension_for_pytorch {found}, and none of its releases (the last is 2.8.0) works with "
+        f"torch {torch.__version__}. Leave {SWITCH} out for our own kernels, or choose {TORCH_COMPILE!r}"
+    )
 
 
 def refusal(found: Kernels | str, dtype: str) -> str | None:

@@ -10,8 +10,7 @@ import torch
 
 from jackfield_attention.flat_blocks import FlatBlockAttention
 from jackfield_attention.paged import PagedTorchAttention
-from jackfield_cpu.compiled import CompiledPrograms, UncompiledAttention, ipex_refusal
-from jackfield_cpu.kernels import IPEX, SWITCH, TORCH_COMPILE, kernels
+from jackfield_cpu.kernels import IPEX, SWITCH, TORCH_COMPILE, ipex_refusal, kernels
 from jackfield_cpu.linear import OneDnnLinear, PanelLinear, onednn_refusals
 from jackfield_cpu.memory import process_memory
 from jackfield_cpu.native_attention import NativeAttention
@@ -41,9 +40,10 @@ class CpuPlatform(Platform):
         self.processor = this_processor()
         self.refusals = onednn_refusals(self.processor)
         self.kernels = kernels()
-        self.choice = os.environ.get(SWITCH, "")
-        if self.choice == IPEX:
+        choice = os.environ.get(SWITCH, "")
+        if choice == IPEX:
             raise ValueError(ipex_refusal())
+        self.compiles = choice == TORCH_COMPILE
 
     def capabilities(self) -> Capabilities:
         dtypes = ("bfloat16", "float32", "float16")
@@ -51,7 +51,9 @@ class CpuPlatform(Platform):
         return Capabilities(dtypes=dtypes, kv_dtypes=dtypes, asynchronous=False, memory_utilization=0.5, max_ranks=None)
 
     def attention_backends(self) -> Sequence[type[AttentionBackend[Any]]]:
-        if self.choice == TORCH_COMPILE:
+        if self.compiles:
+            from jackfield_cpu.compiled import UncompiledAttention  # imports torch's compiler
+
             return (UncompiledAttention,)
         return (NativeAttention, PagedTorchAttention, FlatBlockAttention)
 
@@ -65,7 +67,7 @@ class CpuPlatform(Platform):
         return  # nothing runs behind our back
 
     def linear_ops(self, weight_bytes: int = 0) -> Sequence[LinearOp]:
-        if self.choice == TORCH_COMPILE:
+        if self.compiles:
             return ()  # weights that torch packed are opaque to its compiler
         objection = self.refusals.get("float32") or shortage(weight_bytes, process_memory().free)
         return (
@@ -85,7 +87,11 @@ class CpuPlatform(Platform):
         return experts(self.kernels, spec)
 
     def graph_runner(self) -> GraphRunner:
-        return CompiledPrograms() if self.choice == TORCH_COMPILE else NativeGraphs(self.kernels)
+        if self.compiles:
+            from jackfield_cpu.compiled import CompiledPrograms
+
+            return CompiledPrograms()
+        return NativeGraphs(self.kernels)
 
     def describe(self) -> str:
         served = (

@@ -131,11 +131,13 @@ def test_sizes_that_were_not_captured_are_refused(num_tokens):
         recorder.run(KEY, num_tokens)
 
 
-def test_recording_imports_no_compiler():
+def test_neither_the_platform_nor_recording_imports_a_compiler():
     """torch's takes seconds to import; a dispatch mode of torch's own default brings it in."""
     code = """
 import sys, torch
 from jackfield_cpu.native_graphs import _Memory, _Watch
+from jackfield_cpu.platform import CpuPlatform
+CpuPlatform().attention_backends(), CpuPlatform().graph_runner()
 with _Watch(_Memory()):
     torch.empty(4)
 sys.exit("torch._dynamo" in sys.modules)
