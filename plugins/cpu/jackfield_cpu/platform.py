@@ -10,7 +10,7 @@ import torch
 
 from jackfield_attention.flat_blocks import FlatBlockAttention
 from jackfield_attention.paged import PagedTorchAttention
-from jackfield_cpu.kernels import IPEX, SWITCH, TORCH_COMPILE, ipex_refusal, kernels
+from jackfield_cpu.kernels import IPEX, SWITCH, TORCH_COMPILE, ipex_refusal, kernels, missing
 from jackfield_cpu.linear import OneDnnLinear, PanelLinear, onednn_refusals
 from jackfield_cpu.memory import process_memory
 from jackfield_cpu.native_attention import NativeAttention
@@ -94,9 +94,5 @@ class CpuPlatform(Platform):
         return NativeGraphs(self.kernels)
 
     def describe(self) -> str:
-        served = (
-            f"no kernels of our own ({self.kernels})"
-            if isinstance(self.kernels, str)
-            else f"{self.kernels.name} kernels"
-        )
+        served = missing(self.kernels) if isinstance(self.kernels, str) else f"{self.kernels.name} kernels"
         return f"{self.processor.describe()}, {torch.get_num_threads()} threads, {served}"
