@@ -124,7 +124,7 @@ def ipex_refusal() -> str:
 
 def missing(reason: str) -> str:
     """What plain torch computes in the place of kernels that are missing for `reason`, and what that costs."""
-    return f"no kernels of our own ({reason}): linear layers, decoder layers, attention and argmax by plain torch, {COST}"
+    return f"no kernels of our own ({reason}): linear and decoder layers, attention and argmax by plain torch, {COST}"
 
 
 def refusal(found: Kernels | str, dtype: str) -> str | None:
