@@ -30,6 +30,7 @@ NOT_OFFERED = {
     "strict": {
         "check_rows_padded_to_one_length",
         "check_fused_layer",
+        "check_experts",
         "check_two_ranks_agree",
         "check_an_elastic_run_equals_the_program_at_every_size",
         "check_elastic_attention_follows_its_plan",
