@@ -122,6 +122,11 @@ class Tokenizer:
         return prompt
 
 
+def warm_up() -> None:
+    """Import what conversations need, which takes a second, beside something else that takes time."""
+    from transformers import PreTrainedTokenizerFast  # noqa: F401
+
+
 def _load(folder: Path) -> Any:
     """By the class that AutoTokenizer, which imports every model's code, would take."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast

@@ -14,7 +14,7 @@ import uvicorn
 from jackfield.config.options import EngineOptions
 from jackfield.frontend.engine_client import EngineClient
 from jackfield.frontend.frontend import Frontend
-from jackfield.frontend.tokenizer import Tokenizer
+from jackfield.frontend.tokenizer import Tokenizer, warm_up
 from jackfield.server.adapter_check import check_adapters
 from jackfield.server.app import create_app
 from jackfield.server.drain import DrainingServer
@@ -53,8 +53,10 @@ async def run_server(start: Starter, listener: socket.socket, options: ServerOpt
 
     async def open_frontend() -> None:
         try:
-            client = await start()
+            client, _ = await asyncio.gather(start(), asyncio.to_thread(warm_up))
             tokenizer = await asyncio.to_thread(Tokenizer.load, client.model.tokenizer)
+            if tokenizer.has_chat_template:
+                await asyncio.to_thread(lambda: tokenizer.hf)  # the first conversation need not wait for it
             frontend = Frontend(client, tokenizer, seed=seed, max_waiting=options.max_waiting, timings=serving.metrics)
             try:
                 await check_adapters(frontend, serving.adapters, options.served_model_name or client.model.name)
@@ -63,8 +65,6 @@ async def run_server(start: Starter, listener: socket.socket, options: ServerOpt
                 raise
             serving.opened(frontend)
             print(_greeting(client, serving, listener), flush=True)
-            if tokenizer.has_chat_template:
-                await asyncio.to_thread(lambda: tokenizer.hf)  # a second that the first one to chat need not wait
         except BaseException:
             server.should_exit = True
             raise
