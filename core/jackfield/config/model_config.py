@@ -15,11 +15,8 @@ from jackfield.models.registry import ModelRegistry
 
 _SAMPLING = {"temperature": float, "top_p": float, "top_k": int, "min_p": float, "repetition_penalty": float}
 _DTYPES = ("bfloat16", "float16", "float32")
-_SLIDES_WHEN_ASKED = (
-    "LlamaForCausalLM",
-    "Qwen3ForCausalLM",
-    "Qwen3MoeForCausalLM",
-)  # others slide whenever sliding_window is set
+# Others slide whenever sliding_window is set
+_SLIDES_WHEN_ASKED = ("LlamaForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM")
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):

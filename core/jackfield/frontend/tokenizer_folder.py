@@ -53,5 +53,4 @@ def _read(file: Path) -> dict[str, Any]:
 
 def has_chat_template(folder: Path) -> bool:
     """Whether the folder holds a chat template, where `transformers` looks for one."""
-    files = ("chat_template.jinja", "chat_template.json")
-    return bool(_read(folder / _CONFIG).get("chat_template")) or any((folder / name).is_file() for name in files)
+    return bool(_read(folder / _CONFIG).get("chat_template")) or (folder / "chat_template.jinja").is_file()

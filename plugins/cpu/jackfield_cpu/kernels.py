@@ -20,12 +20,12 @@ from torch import Tensor
 LIBRARY = Path(__file__).with_name("libjackfield_cpu.so")
 SWITCH = "JACKFIELD_CPU_KERNELS"
 TORCH_COMPILE, IPEX = "torch.compile", "ipex"
-WITHOUT = ("none", TORCH_COMPILE, IPEX)  # what may be chosen instead of kernels
+WITHOUT = ("none", TORCH_COMPILE)  # what may be chosen instead of kernels
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}  # `Dtype` of native/weight.h
 
 
 # A 0.6B model in bfloat16 on two cores with AVX512-BF16, one stream: 7.8 of 24 tokens/s; a prompt of 1,024: 220 of 355
-COST = "there about a third of the tokens a second of one stream and two thirds of a prompt's"
+COST = "measured on two cores with AVX512-BF16: a third of the tokens a second of one stream, two thirds of a prompt's"
 
 
 class Weight(Structure):
@@ -103,14 +103,16 @@ class Kernels(msgspec.Struct, frozen=True):
 
 @cache
 def kernels() -> Kernels | str:
-    """The kernels of this process, or why there are none. ValueError when JACKFIELD_CPU_KERNELS names nothing known."""
+    """The kernels of this process, or why there are none. ValueError when JACKFIELD_CPU_KERNELS names none that run."""
     wanted = os.environ.get(SWITCH, "")
+    if wanted == IPEX:
+        raise ValueError(_ipex_refusal())
     if wanted in WITHOUT:
         return f"{SWITCH}={wanted}"
     return load(LIBRARY, wanted, torch.get_num_threads())
 
 
-def ipex_refusal() -> str:
+def _ipex_refusal() -> str:
     """Why Intel's extension cannot serve. Its last release, 2.8.0, is built for torch 2.8; we need 2.9 or newer.
 
     Source: https://pypi.org/project/intel-extension-for-pytorch/
@@ -124,7 +126,7 @@ def ipex_refusal() -> str:
 
 def missing(reason: str) -> str:
     """What plain torch computes in the place of kernels that are missing for `reason`, and what that costs."""
-    return f"no kernels of our own ({reason}): linear and decoder layers, attention and argmax by plain torch, {COST}"
+    return f"no kernels of our own ({reason}): linear and decoder layers, attention and argmax by plain torch; {COST}"
 
 
 def refusal(found: Kernels | str, dtype: str) -> str | None:

@@ -10,7 +10,7 @@ import torch
 
 from jackfield_attention.flat_blocks import FlatBlockAttention
 from jackfield_attention.paged import PagedTorchAttention
-from jackfield_cpu.kernels import IPEX, SWITCH, TORCH_COMPILE, ipex_refusal, kernels, missing
+from jackfield_cpu.kernels import SWITCH, TORCH_COMPILE, Kernels, kernels, missing
 from jackfield_cpu.linear import OneDnnLinear, PanelLinear, onednn_refusals
 from jackfield_cpu.memory import process_memory
 from jackfield_cpu.native_attention import NativeAttention
@@ -40,10 +40,7 @@ class CpuPlatform(Platform):
         self.processor = this_processor()
         self.refusals = onednn_refusals(self.processor)
         self.kernels = kernels()
-        choice = os.environ.get(SWITCH, "")
-        if choice == IPEX:
-            raise ValueError(ipex_refusal())
-        self.compiles = choice == TORCH_COMPILE
+        self.compiles = os.environ.get(SWITCH) == TORCH_COMPILE
 
     def capabilities(self) -> Capabilities:
         dtypes = ("bfloat16", "float32", "float16")
@@ -94,5 +91,8 @@ class CpuPlatform(Platform):
         return NativeGraphs(self.kernels)
 
     def describe(self) -> str:
-        served = missing(self.kernels) if isinstance(self.kernels, str) else f"{self.kernels.name} kernels"
+        if isinstance(self.kernels, Kernels):
+            served = f"{self.kernels.name} kernels"
+        else:
+            served = f"{TORCH_COMPILE} instead of kernels" if self.compiles else missing(self.kernels)
         return f"{self.processor.describe()}, {torch.get_num_threads()} threads, {served}"

@@ -28,16 +28,16 @@ struct Tile {
 
 template <class Source, int R, int P>
 static void score(const Tile& tile, int first, float* out) {  // `out` [R][64]
-    const uint8_t *keys[P], *ahead[P];
-    for (int p = 0; p < P; p++) keys[p] = tile.stretch->keys[first + p], ahead[p] = tile.stretch->values[first + p];
+    const uint8_t *keys[P], *values[P];
+    for (int p = 0; p < P; p++) keys[p] = tile.stretch->keys[first + p], values[p] = tile.stretch->values[first + p];
     V sums[P][R];
     for (int p = 0; p < P; p++)
         for (int r = 0; r < R; r++) sums[p][r] = zero();
     for (int64_t pair = 0; pair < tile.k_dim / 2; pair++) {
 #pragma GCC unroll 4
         for (int p = 0; p < P; p++) {
-            fetch(ahead[p] + pair * Source::BYTES);
-            if (Source::BYTES > 64) fetch(ahead[p] + pair * Source::BYTES + 64);
+            fetch(values[p] + pair * Source::BYTES);
+            if (Source::BYTES > 64) fetch(values[p] + pair * Source::BYTES + 64);
         }
         if constexpr (Source::DOTS) {
 #if defined(__AVX512BF16__)
@@ -192,20 +192,21 @@ static void gather(const Tile& tile, int64_t first, const float* weights, const 
 
 template <class Source, int R>
 static void one_tile(const Tile& tile) {
-    constexpr int P = R <= NARROW_ROWS ? NARROW_PANELS : PANELS;
     alignas(64) float scores[R * STRETCH], scaled[LANES] = {};
 #if defined(__AVX512BF16__)
     if constexpr (Source::DOTS && R <= NARROW_ROWS) {
-        constexpr int Q = R <= 2 ? 8 : 4;  // a row of values at once where there are registers for it
+        constexpr int P = R <= 2 ? 8 : 4;  // a row of values at once where there are registers for it
         score_in_order<Source, R>(tile, scores);
         soften<Source>(tile, R, scores, scaled);
-        for (int64_t at = 0; at < tile.v_dim / LANES; at += Q) gather<Source, R, Q>(tile, at, scores, scaled);
-        return;
-    }
+        for (int64_t at = 0; at < tile.v_dim / LANES; at += P) gather<Source, R, P>(tile, at, scores, scaled);
+    } else
 #endif
-    for (int panel = 0; panel < tile.stretch->panels; panel += P) score<Source, R, P>(tile, panel, scores);
-    soften<Source>(tile, R, scores, scaled);
-    for (int64_t panel = 0; panel < tile.v_dim / LANES; panel += P) gather<Source, R, P>(tile, panel, scores, scaled);
+    {
+        constexpr int P = R <= NARROW_ROWS ? NARROW_PANELS : PANELS;
+        for (int panel = 0; panel < tile.stretch->panels; panel += P) score<Source, R, P>(tile, panel, scores);
+        soften<Source>(tile, R, scores, scaled);
+        for (int64_t at = 0; at < tile.v_dim / LANES; at += P) gather<Source, R, P>(tile, at, scores, scaled);
+    }
 }
 template <class Source, int R = ROWS>
 INLINE void tile_of_height(int64_t height, const Tile& tile) {

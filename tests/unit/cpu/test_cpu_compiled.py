@@ -1,4 +1,4 @@
-"""torch.compile and Intel's extension in the place of our kernels: what runs, and what says why it does not."""
+"""torch.compile in the place of our kernels."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ print([output.outputs[0].token_ids for output in outputs])
 
 def answers(choice: str) -> str:
     environ = {**os.environ, "JACKFIELD_CPU_KERNELS": choice}
-    done = subprocess.run([sys.executable, "-c", ANSWERS], env=environ, capture_output=True, text=True, check=False)
-    return done.stdout or done.stderr
+    return subprocess.run(
+        [sys.executable, "-c", ANSWERS], env=environ, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # of torch, about its own
@@ -46,10 +47,6 @@ def test_without_a_compiler_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
     with pytest.raises(RuntimeError, match=r"torch\.compile needs a C\+\+ compiler; neither g\+\+"):
         CompiledPrograms()
-
-
-def test_intels_extension_is_refused_with_the_reason() -> None:
-    assert "none of its releases (the last is 2.8.0) works with torch" in answers("ipex")
 
 
 @pytest.mark.long

@@ -32,7 +32,7 @@ def test_a_level_is_chosen_by_name_or_refused():
     assert "kernels of our own" not in said(JACKFIELD_CPU_KERNELS=level).stdout
     refused = said(JACKFIELD_CPU_KERNELS="avx9")
     assert refused.returncode != 0
-    others = "'none', 'torch.compile', 'ipex'"
+    others = "'none', 'torch.compile'"
     assert f"must name kernels that were built, or be one of {others}; got 'avx9'" in refused.stderr
 
 
@@ -40,6 +40,15 @@ def test_without_kernels_the_start_names_what_is_missing_and_what_it_costs():
     told = said(JACKFIELD_CPU_KERNELS="none").stdout
     assert "no kernels of our own (JACKFIELD_CPU_KERNELS=none): linear and decoder layers, attention" in told
     assert "a third of the tokens a second" in told
+    compiled = said(JACKFIELD_CPU_KERNELS="torch.compile").stdout
+    assert "torch.compile instead of kernels" in compiled
+    assert "plain torch" not in compiled
+
+
+def test_intels_extension_is_refused_with_the_reason():
+    refused = said(JACKFIELD_CPU_KERNELS="ipex")
+    assert refused.returncode != 0
+    assert "none of its releases (the last is 2.8.0) works with torch" in refused.stderr
 
 
 def test_a_missing_or_broken_library_is_told(tmp_path):

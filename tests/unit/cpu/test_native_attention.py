@@ -84,7 +84,8 @@ class Scene:
 
     def held(self) -> dict[str, Tensor]:
         """All that the cache holds, by slot."""
-        slots = np.arange(self.layer.cache.k[:, 0].flatten(0, 1).shape[0] * self.backend.block_size)
+        pages, _, page_blocks = self.layer.cache.k.shape[:3]
+        slots = np.arange(pages * page_blocks * self.backend.block_size)
         return {name: x[0] for name, x in self.backend.export_tokens([self.layer], slots).tensors.items()}
 
 
