@@ -32,7 +32,7 @@ LIBRARY = Path("jackfield_cpu") / "libjackfield_cpu.so"
 SWITCH = "JACKFIELD_CPU_BUILD"
 
 PER_LEVEL = ("linear.cpp", "attention.cpp", "layer.cpp", "experts.cpp", "argmax.cpp")
-ONCE = ("pool.cpp", "dispatch.cpp", "attention_plan.cpp", "recording.cpp")
+ONCE = ("pool.cpp", "stream.cpp", "dispatch.cpp", "attention_plan.cpp", "recording.cpp")
 _AVX512 = ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512")
 LEVELS = {
     "x86_64": {

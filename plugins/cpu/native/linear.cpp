@@ -1,16 +1,22 @@
 // Packing weights, multiplying by them, reading rows out of them.
 #include "pack_tile.h"
 #include "panels.h"
+#include "stream.h"
 #include "transpose.h"
 
 static void pack_job(void* context, int64_t tile) { TABLE(pack_tile)(*(Product*)context, tile); }
 
+static constexpr Work TAKES[] = {take_panels<Float32Pairs>, take_panels<Bfloat16Pairs>, take_panels<Int8Pairs>,
+                                 take_panels<Int4Pairs>};
 static constexpr Work JOBS[] = {multiply_job<Float32Pairs>, multiply_job<Bfloat16Pairs>, multiply_job<Int8Pairs>,
                                 multiply_job<Int4Pairs>};
 
 void TABLE(multiply)(Product& product, bool packs) {
     if (packs) pool_run(pack_job, &product, tiles_of(product.rows));
-    pool_run(JOBS[product.weight->format], &product, cut(product).jobs());
+    const Stream stream = stream_of(product);
+    if (product.rows <= STREAMED_ROWS) expect_what_follows(stream);
+    pool_share(stream.units, stream.together);
+    pool_run(TAKES[product.weight->format], &product, pool_threads());
 }
 
 namespace {

@@ -3,6 +3,7 @@
 
 #include "digits.h"
 #include "rows.h"
+#include "stream.h"
 #include "tiles.h"
 
 constexpr int64_t DEPTH_BLOCK = 256;  // inputs of a widened block: 32 KiB for two panels
@@ -130,6 +131,8 @@ static void by_digits(const Product& product, const Panels& panels, float* sums)
         scales = (float*)(planes + DEPTH_BLOCK * P * LANES * 2);
     }
     const Panels next = following(product, panels, P);
+    if (weight.format == INT8)
+        for (int p = 0; p < P; p++) fetch((const uint8_t*)(weight.scale + panels[p] * LANES));  // `finish` reads them
     by_row_blocks(product, [&](const RowBlock& block) {
         memset(sums, 0, block.rows * P * LANES * 4);
         for (int64_t k = 0; k < weight.depth; k += depth_block) {
@@ -220,13 +223,11 @@ INLINE Cut cut(const Product& product) {
     return {count, large, count * 7 / 8 / large, small};
 }
 
+// Panels `panel` to `end - 1`, or so many pairs of them.
 template <class Source>
-static void multiply_job(void* context, int64_t job) {
-    const Product& product = *(const Product*)context;
-    const Cut all = cut(product);
+static void multiply_some(const Product& product, int64_t panel, int64_t end) {
     const bool streams = product.rows <= STREAMED_ROWS;
-    int64_t panel = all.begin(job);
-    const int64_t end = all.begin(job + 1), half = all.count;
+    const int64_t half = product.weight->panels / 2;
     if (product.finish == SILU_MUL) {
         if constexpr (STREAMED_PANELS == 4)
             for (; streams && panel + 2 <= end; panel += 2)
@@ -243,4 +244,28 @@ static void multiply_job(void* context, int64_t job) {
     } else {
         for (; panel < end; panel++) by_panels<Source, 1>(product, {panel});
     }
+}
+
+template <class Source>
+static void multiply_job(void* context, int64_t job) {
+    const Product& product = *(const Product*)context;
+    const Cut all = cut(product);
+    multiply_some<Source>(product, all.begin(job), all.begin(job + 1));
+}
+
+// How a product reads its weight: in units, panels or pairs of them from both halves, so many of them `together`.
+INLINE Stream stream_of(const Product& product) {
+    const Weight& weight = *product.weight;
+    const int64_t halves = product.finish == SILU_MUL ? 2 : 1;
+    const int64_t together = (product.rows <= STREAMED_ROWS ? STREAMED_PANELS : PANELS) / halves;
+    return {weight.data, weight.panel_bytes, weight.panels / halves, halves, together ? together : 1};
+}
+// All that is left to take.
+template <class Source>
+static void take_panels(void* context, int64_t) {
+    const Product& product = *(const Product*)context;
+    const Stream stream = stream_of(product);
+    const int64_t least = product.rows <= STREAMED_ROWS ? 1 : stream.together;
+    int64_t begin, end;
+    while (pool_take(stream.together, least, &begin, &end)) multiply_some<Source>(product, begin, end);
 }

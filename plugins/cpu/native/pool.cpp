@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -27,17 +28,20 @@ void relax() {
 }
 
 // Turns until `done()`, for so long at most; whether it was reached. A turn of `pause` takes 10 to 50 nanoseconds.
-template <class Done>
-bool spin(Done done, Clock::duration longest) {
-    for (int turn = 0; turn < 64; turn++, relax())
-        if (done()) return true;
-    const auto end = Clock::now() + longest;
-    do {
-        for (int turn = 0; turn < 64; turn++, relax())
-            if (done()) return true;
-    } while (Clock::now() < end);
-    return done();
-}
+// Numbers that are left of a thread's stretch: the first one, and in the upper half the one after the last.
+struct alignas(64) Stretch {
+    std::atomic<uint64_t> left{0};
+};
+// What a thread will read. Written by the caller, read by its owner: a mixture of old and new is fetched in vain.
+struct alignas(64) Expected {
+    std::atomic<const uint8_t*> streams[4]{};
+    std::atomic<int64_t> bytes{0};
+    std::atomic<uint64_t> version{0};
+};
+thread_local int64_t number = 0;  // of this thread; 0 is whoever calls
+thread_local uint64_t fetched_version = 0;
+thread_local int64_t fetched = 0;
+constexpr int64_t FETCHED_AT_REST = 1 << 16;  // of each stream: half of the second cache in all
 
 // The jobs of one call. `ticket` holds the call's number and the next job; taking a job is one compare and exchange, so
 // that a thread which read of an older call can take none of a newer one. What it points to is valid as long as the job
@@ -45,6 +49,8 @@ bool spin(Done done, Clock::duration longest) {
 struct Pool {
     std::mutex one_at_a_time;
     std::vector<std::thread> workers;
+    std::unique_ptr<Stretch[]> stretches{new Stretch[1]};
+    std::unique_ptr<Expected[]> expected{new Expected[1]};
     alignas(64) std::atomic<uint64_t> ticket{INDEX};
     std::atomic<Work> work{nullptr};
     std::atomic<void*> context{nullptr};
@@ -79,6 +85,33 @@ struct Pool {
     }
 };
 
+// Fetches the next lines of what this thread will read to the second cache; false where none is left.
+bool fetch_some(const Pool& of) {
+    const Expected& mine = of.expected[number];
+    const uint64_t version = mine.version.load(std::memory_order_acquire);
+    if (version != fetched_version) fetched_version = version, fetched = 0;
+    const int64_t bytes = mine.bytes.load(std::memory_order_relaxed);
+    if (fetched >= bytes || fetched >= FETCHED_AT_REST) return false;
+    for (const auto& stream : mine.streams) __builtin_prefetch(stream.load(std::memory_order_relaxed) + fetched, 0, 2);
+    fetched += 64;
+    return true;
+}
+
+// Turns until `done()`, for so long at most; whether it was reached. A turn of `pause` takes 10 to 50 nanoseconds.
+template <class Done>
+bool spin(const Pool& of, Done done, Clock::duration longest) {
+    while (fetch_some(of))
+        if (done()) return true;
+    for (int turn = 0; turn < 64; turn++, relax())
+        if (done()) return true;
+    const auto end = Clock::now() + longest;
+    do {
+        for (int turn = 0; turn < 64; turn++, relax())
+            if (done()) return true;
+    } while (Clock::now() < end);
+    return done();
+}
+
 Pool* pool = new Pool;  // never destroyed: workers may outlive static destructors
 
 struct Buffer {
@@ -98,10 +131,11 @@ constexpr int BUFFERS = 8;
 thread_local Buffer scratch[BUFFERS];
 Buffer shared[BUFFERS];
 
-void worker(Pool* own) {
+void worker(Pool* own, int64_t which) {
+    number = which;
     while (!own->stopping.load()) {
         if (own->help()) continue;
-        if (spin([own] { return own->has_jobs(); }, SPIN)) continue;
+        if (spin(*own, [own] { return own->has_jobs(); }, SPIN)) continue;
         const uint32_t heard = own->bell.load();
         own->sleepers.fetch_add(1);
         if (!own->has_jobs()) own->bell.wait(heard);
@@ -144,8 +178,44 @@ void pool_run(Work work, void* context, int64_t jobs) {
     if (pool->sleepers.load()) pool->ring();
     while (pool->help()) {
     }
-    while (!spin([jobs] { return pool->done.load(std::memory_order_acquire) == uint64_t(jobs); }, PATIENCE))
+    while (!spin(*pool, [jobs] { return pool->done.load(std::memory_order_acquire) == uint64_t(jobs); }, PATIENCE))
         std::this_thread::yield();
+}
+
+int64_t pool_stretch(int64_t count, int64_t step, int64_t thread) {
+    const int64_t steps = (count + step - 1) / step, at = steps * thread / pool_threads() * step;
+    return at < count ? at : count;
+}
+
+void pool_share(int64_t count, int64_t step) {
+    for (int64_t thread = 0; thread < pool_threads(); thread++) {
+        const uint64_t begin = pool_stretch(count, step, thread), end = pool_stretch(count, step, thread + 1);
+        pool->stretches[thread].left.store(end << 32 | begin, std::memory_order_relaxed);
+    }
+}
+
+bool pool_take(int64_t most, int64_t least, int64_t* begin, int64_t* end) {
+    const int64_t threads = pool_threads();
+    for (int64_t i = 0; i < threads; i++) {
+        auto& left = pool->stretches[(number + i) % threads].left;
+        uint64_t seen = left.load(std::memory_order_relaxed);
+        for (;;) {
+            const int64_t first = int64_t(seen & 0xffffffff), last = int64_t(seen >> 32), count = last - first;
+            if (count <= 0) break;
+            const int64_t wanted = count >= 3 * most ? most : least, taken = wanted < count ? wanted : count;
+            *begin = i ? last - taken : first, *end = *begin + taken;
+            const uint64_t after = i ? uint64_t(*begin) << 32 | uint64_t(first) : uint64_t(last) << 32 | uint64_t(*end);
+            if (left.compare_exchange_weak(seen, after, std::memory_order_relaxed)) return true;
+        }
+    }
+    return false;
+}
+
+void pool_expect(int thread, const uint8_t* const (&streams)[4], int64_t bytes) {
+    Expected& of = pool->expected[thread];
+    for (int i = 0; i < 4; i++) of.streams[i].store(streams[i], std::memory_order_relaxed);
+    of.bytes.store(bytes, std::memory_order_relaxed);
+    of.version.fetch_add(1, std::memory_order_release);
 }
 
 void* pool_scratch(int which, unsigned long bytes) { return scratch[which].of(bytes); }
@@ -159,6 +229,8 @@ __attribute__((visibility("default"))) void jackfield_set_threads(int threads) {
     if (threads < 1) threads = 1;
     if (threads == pool_threads()) return;
     stop(pool);
-    for (int thread = 1; thread < threads; thread++) pool->workers.emplace_back(worker, pool);
+    pool->stretches.reset(new Stretch[threads]);
+    pool->expected.reset(new Expected[threads]);
+    for (int thread = 1; thread < threads; thread++) pool->workers.emplace_back(worker, pool, thread);
 }
 }
