@@ -6,36 +6,51 @@
 
 static void pack_job(void* context, int64_t tile) { TABLE(pack_tile)(*(Product*)context, tile); }
 
-static constexpr Work TAKES[] = {take_panels<Float32Pairs>, take_panels<Bfloat16Pairs>, take_panels<Int8Pairs>,
-                                 take_panels<Int4Pairs>};
-static constexpr Work JOBS[] = {multiply_job<Float32Pairs>, multiply_job<Bfloat16Pairs>, multiply_job<Int8Pairs>,
-                                multiply_job<Int4Pairs>};
-
-void TABLE(multiply)(Product& product, bool packs) {
-    if (packs) pool_run(pack_job, &product, tiles_of(product.rows));
-    const Stream stream = stream_of(product);
-    if (product.rows <= STREAMED_ROWS) expect_what_follows(stream);
-    pool_share(stream.units, stream.together);
-    pool_run(TAKES[product.weight->format], &product, pool_threads());
-}
+typedef void (*Multiply)(const Product& product, int64_t begin, int64_t end);
+static constexpr Multiply MULTIPLY[] = {multiply_some<Float32Pairs>, multiply_some<Bfloat16Pairs>,
+                                        multiply_some<Int8Pairs>, multiply_some<Int4Pairs>};
 
 namespace {
+
 struct Several {
     Product* products;
-    const int64_t* ends;
+    const int64_t* ends;  // units of all products up to this one
+    int64_t most, least;  // taken together
 };
-void multiply_one(void* context, int64_t job) {
+// Takes units until there are none; several at once may belong to more than one product.
+void multiply_taken(void* context, int64_t) {
     const Several& all = *(const Several*)context;
-    Product& product = all.products[owner(all.ends, job)];
-    JOBS[product.weight->format](&product, job);
+    int64_t begin, end;
+    while (pool_take(all.most, all.least, &begin, &end))
+        while (begin < end) {
+            int64_t unit = begin;
+            const int64_t which = owner(all.ends, unit), last = end < all.ends[which] ? end : all.ends[which];
+            const Product& product = all.products[which];
+            MULTIPLY[product.weight->format](product, unit, unit + last - begin);
+            begin = last;
+        }
 }
+
 }  // namespace
 
 void TABLE(multiply_all)(Product* products, int64_t count, int64_t* ends) {
-    int64_t jobs = 0;
-    for (int64_t i = 0; i < count; i++) ends[i] = jobs += cut(products[i]).jobs();
-    Several all{products, ends};
-    pool_run(multiply_one, &all, jobs);
+    Several all{products, ends, 1, 1};
+    int64_t units = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const Stream stream = stream_of(products[i]);
+        ends[i] = units += stream.units;
+        if (stream.together > all.most) all.most = stream.together;
+        if (products[i].rows > STREAMED_ROWS && stream.together > all.least) all.least = stream.together;
+    }
+    pool_share(units, all.most);
+    pool_run(multiply_taken, &all, pool_threads());
+}
+
+void TABLE(multiply)(Product& product, bool packs) {
+    if (packs) pool_run(pack_job, &product, tiles_of(product.rows));
+    if (product.rows <= STREAMED_ROWS) expect_what_follows(stream_of(product));
+    int64_t end;
+    TABLE(multiply_all)(&product, 1, &end);
 }
 
 namespace {

@@ -131,8 +131,6 @@ static void by_digits(const Product& product, const Panels& panels, float* sums)
         scales = (float*)(planes + DEPTH_BLOCK * P * LANES * 2);
     }
     const Panels next = following(product, panels, P);
-    if (weight.format == INT8)
-        for (int p = 0; p < P; p++) fetch((const uint8_t*)(weight.scale + panels[p] * LANES));  // `finish` reads them
     by_row_blocks(product, [&](const RowBlock& block) {
         memset(sums, 0, block.rows * P * LANES * 4);
         for (int64_t k = 0; k < weight.depth; k += depth_block) {
@@ -200,29 +198,6 @@ static void by_panels(const Product& product, const Panels& panels) {
     }
 }
 
-// How the panels of a product, or pairs of them where halves are multiplied, are cut into jobs: large ones, and small
-// ones at the end so that threads end together.
-struct Cut {
-    int64_t count, large, larges, small;
-    int64_t jobs() const { return larges + (count - larges * large + small - 1) / small; }
-    int64_t begin(int64_t job) const {
-        const int64_t at = job < larges ? job * large : larges * large + (job - larges) * small;
-        return at < count ? at : count;
-    }
-};
-constexpr int64_t STREAMED_BYTES = 1 << 18;  // a shorter stream is slow at its start for too much of its length
-constexpr int64_t FEW_TILES = 4;             // that wait for weights, as streams do
-INLINE Cut cut(const Product& product) {
-    const int64_t halves = product.finish == SILU_MUL ? 2 : 1, count = product.weight->panels / halves;
-    const bool streams = product.rows <= STREAMED_ROWS;
-    int64_t large = (streams ? STREAMED_PANELS : PANELS) / halves;
-    if (large < 1) large = 1;
-    const int64_t small = streams ? 1 : large;
-    const bool waits = tiles_of(product.rows) <= FEW_TILES;
-    while (waits && large * halves * product.weight->panel_bytes < STREAMED_BYTES && large * 16 < count) large *= 2;
-    return {count, large, count * 7 / 8 / large, small};
-}
-
 // Panels `panel` to `end - 1`, or so many pairs of them.
 template <class Source>
 static void multiply_some(const Product& product, int64_t panel, int64_t end) {
@@ -246,26 +221,10 @@ static void multiply_some(const Product& product, int64_t panel, int64_t end) {
     }
 }
 
-template <class Source>
-static void multiply_job(void* context, int64_t job) {
-    const Product& product = *(const Product*)context;
-    const Cut all = cut(product);
-    multiply_some<Source>(product, all.begin(job), all.begin(job + 1));
-}
-
 // How a product reads its weight: in units, panels or pairs of them from both halves, so many of them `together`.
 INLINE Stream stream_of(const Product& product) {
     const Weight& weight = *product.weight;
     const int64_t halves = product.finish == SILU_MUL ? 2 : 1;
     const int64_t together = (product.rows <= STREAMED_ROWS ? STREAMED_PANELS : PANELS) / halves;
     return {weight.data, weight.panel_bytes, weight.panels / halves, halves, together ? together : 1};
-}
-// All that is left to take.
-template <class Source>
-static void take_panels(void* context, int64_t) {
-    const Product& product = *(const Product*)context;
-    const Stream stream = stream_of(product);
-    const int64_t least = product.rows <= STREAMED_ROWS ? 1 : stream.together;
-    int64_t begin, end;
-    while (pool_take(stream.together, least, &begin, &end)) multiply_some<Source>(product, begin, end);
 }

@@ -27,7 +27,6 @@ void relax() {
 #endif
 }
 
-// Turns until `done()`, for so long at most; whether it was reached. A turn of `pause` takes 10 to 50 nanoseconds.
 // Numbers that are left of a thread's stretch: the first one, and in the upper half the one after the last.
 struct alignas(64) Stretch {
     std::atomic<uint64_t> left{0};
@@ -76,8 +75,8 @@ struct Pool {
         }
     }
     bool has_jobs() const {
-        return (ticket.load(std::memory_order_acquire) & INDEX) < jobs.load(std::memory_order_acquire) ||
-               stopping.load();
+        // the ticket in one order with `sleepers`: who goes to sleep sees the jobs, or is seen asleep
+        return (ticket.load() & INDEX) < jobs.load(std::memory_order_acquire) || stopping.load();
     }
     void ring() {
         bell.fetch_add(1);

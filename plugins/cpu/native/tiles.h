@@ -39,10 +39,12 @@ INLINE void fetch(const Ahead& ahead, int p, int64_t pair) {
     for (int line = 0; line < (BYTES + 63) / 64; line++) fetch(ahead.at[p] + pair * ahead.step + line * 64);
 }
 
-// R rows by P panels, with U sums for each lane and row in turn, so that no sum waits for the one before.
+// R rows by P panels, with U sums for each lane and row in turn, so that no sum waits for the one before. U is the same
+// for any P where panels are streamed together: who takes how many of them changes no sum.
 template <class Source, int R, int P>
 static void stream(const Product& product, const Panels& panels, const Panels& next, float* out) {  // [R][P][16]
-    constexpr int U = R * P >= 8 ? 1 : R * P >= 4 ? 2 : 4;
+    constexpr int TOGETHER = STREAMED_PANELS > 1 ? STREAMED_PANELS : P;
+    constexpr int U = R * TOGETHER >= 8 ? 1 : R * TOGETHER >= 4 ? 2 : 4;
     const Weight& weight = *product.weight;
     const uint8_t* data[P];
     int64_t turn[P];  // from what is fetched past a panel's end to the start of the next one of its stream

@@ -95,6 +95,22 @@ def test_every_element_is_the_product(level, kind, out_size, in_size, rows, dtyp
 
 @levels
 @pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_no_bit_depends_on_which_thread_took_which_panels(level, kind, dtype):
+    generator = torch.Generator().manual_seed(2)
+    weight, _ = encoded(kind, 16 * 37 - 5, 320, dtype, generator)
+    for rows in (1, 2, 4, 5, 30):
+        x = torch.randn(rows, 320, generator=generator).to(torch_dtype(dtype))
+        answers = []
+        for threads in (1, 2, 3):
+            op = NativeLinear(native_levels.kernels_of(level, threads))
+            packed = op.pack(weight)
+            answers += [op.apply(x, packed) for _ in range(20)]
+        assert all(torch.equal(answer, answers[0]) for answer in answers)
+
+
+@levels
+@pytest.mark.parametrize("kind", FORMATS)
 def test_rows_of_the_weight(level, kind):
     generator = torch.Generator().manual_seed(1)
     op = NativeLinear(native_levels.kernels_of(level, 2))
