@@ -64,7 +64,7 @@ _COUNTS = (
     "max_loras",
     "max_lora_rank",
 )
-_SERVER_STEP_SECONDS = 0.1  # about what a reader takes for a word
+_SERVER_STEP_SECONDS = 0.2  # streams pause no longer than this for a prompt; docs/scheduling.md says why this long
 
 
 def resolve(options: EngineOptions, model: ModelConfig, path: Path, capabilities: Capabilities) -> EngineConfig:

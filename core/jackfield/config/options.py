@@ -36,5 +36,5 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     buckets: str | None = None  # a JSON file of planned sizes; None: the platform's plan
     forbid_compile: bool = False  # a step that no planned bucket holds is an error instead of a late capture
     record_steps: str | None = None  # a file to write the sizes of every step to, for `jackfield buckets`
-    target_step_seconds: float | None = None  # 0: no limit; None: 0.1 for a server, no limit offline
+    target_step_seconds: float | None = None  # 0: no limit; None: 0.2 for a server, no limit offline
     seed: int = 0

@@ -26,7 +26,7 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
     enable_prefix_caching: bool = True
     hash_unit: int = 16  # tokens; block sizes are multiples of it where prefixes are cached
     max_loras: int = 0  # LoRA adapters in use at once
-    target_step_seconds: float = 0.1  # how long a step with running streams may take for a prompt's sake
+    target_step_seconds: float = 0.2  # how long a step with running streams may take for a prompt's sake
     num_drafts: int = 0  # the most draft tokens that a step verifies for one sequence
     max_decode_slowdown: float = 2.0  # ... or this many decode steps, whichever is longer
 

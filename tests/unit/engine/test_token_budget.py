@@ -7,11 +7,9 @@ import pytest
 from jackfield.engine.token_budget import TokenBudget
 
 
-def measured(
-    decode_seconds: float, token_seconds: float, *, target_seconds: float = 0.1, steps: int = 60
-) -> TokenBudget:
+def measured(decode_seconds: float, token_seconds: float, *, target_seconds: float = 0.1) -> TokenBudget:
     """A budget of 2048 tokens after steps of a device with these costs."""
-    budget = TokenBudget(2_048, 16)
+    budget = TokenBudget(2_048, 16, target_seconds=target_seconds)
     for _ in range(60):
         budget.observe(num_decode=8, num_prefill=0, seconds=decode_seconds)
         budget.observe(num_decode=8, num_prefill=128, seconds=decode_seconds + 128 * token_seconds)
@@ -23,7 +21,7 @@ def test_without_running_streams_the_budget_is_whole() -> None:
 
 
 def test_before_any_prefill_was_measured_the_budget_is_whole() -> None:
-    budget = TokenBudget(2_048, 16)
+    budget = TokenBudget(2_048, 16, target_seconds=0.1)
     budget.observe(num_decode=4, num_prefill=0, seconds=1.0)
     assert budget.limit(4) == 2_048
 
@@ -37,6 +35,7 @@ def test_a_step_is_predicted_to_take_the_target() -> None:
     prefill = budget.limit(8) - 8
     assert prefill == 80
     assert 0.02 + prefill * budget.token_seconds == pytest.approx(0.1, rel=0.01)
+    assert measured(0.02, 0.001, target_seconds=0.2).limit(8) - 8 == 176  # of 180, rounded to multiples of 16
 
 
 def test_where_decode_steps_are_slow_prefill_may_double_them() -> None:
@@ -74,4 +73,4 @@ def test_equal_observations_give_equal_limits() -> None:
 
 def test_senseless_targets_are_refused() -> None:
     with pytest.raises(ValueError, match=r"target_seconds must exceed 0 and slowdown 1; got 0\.1 and 1"):
-        TokenBudget(100, 16, slowdown=1.0)
+        TokenBudget(100, 16, target_seconds=0.1, slowdown=1.0)
