@@ -219,7 +219,7 @@ def test_whole_prompts_and_chunk_multiples_are_honoured() -> None:
 
 
 def test_measured_step_times_bound_the_chunk_beside_running_streams() -> None:
-    scheduler = Scheduler(config())
+    scheduler = Scheduler(config(target_step_seconds=0.1))
     scheduler.add(request("a"))
     run(scheduler)
     scheduler.budget.observe(num_decode=1, num_prefill=0, seconds=0.01)
