@@ -25,6 +25,9 @@ from jackfield_platforms.ops import Ops
 from jackfield_platforms.refusal import Refused
 
 GRAPHS = ("any", "uniform", "none")
+EXTRAS = {"alibi": "ALiBi slopes", "kv_scales": "scales of keys and values"}
+"""What a need may ask for that backends do not serve unless they say so, by the need's field."""
+
 Cache = Any  # whatever the backend allocated for one layer
 Plan = TypeVar("Plan")
 
@@ -38,6 +41,8 @@ class AttentionNeed(msgspec.Struct, frozen=True):
     soft_cap: float | None = None  # scores become cap * tanh(scores / cap)
     sinks: bool = False  # a learnt logit a query head joins the softmax's denominator
     query_dtype: str = "float32"
+    alibi: bool = False  # a key d tokens back loses d times its query head's slope, after the cap (Press et al., 2022)
+    kv_scales: bool = False  # cached numbers times a scale a kv head are the keys and values
 
 
 class Layout(msgspec.Struct):
@@ -63,6 +68,9 @@ class LayerKV:
 
     cache: Cache
     sinks: Tensor | None = None  # [query_heads]
+    slopes: Tensor | None = None  # [query_heads] of ALiBi, not negative
+    k_scale: Tensor | None = None  # float32 [kv_heads]; of latents [1], and no v_scale
+    v_scale: Tensor | None = None  # float32 [kv_heads]
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,7 @@ class AttentionBackend(ABC, Generic[Plan]):
 
     # optional
     kinds: ClassVar[tuple[type, ...]] = (Paged, Windowed)  # of KVSpec that it knows: any other is refused for it
+    extras: ClassVar[frozenset[str]] = frozenset()  # of EXTRAS that it serves: a need of any other is refused for it
     exports: ClassVar[bool] = False  # whether tokens can be read from its caches and written into them
     graphs: ClassVar[Literal["any", "uniform", "none"]] = "none"  # buckets at which `run` may be inside a capture
     elastic: ClassVar[bool] = False  # whether `run` may be inside a capture of any size: it reads its rows in the plan
@@ -130,11 +139,14 @@ class AttentionBackend(ABC, Generic[Plan]):
 
     @classmethod
     def objection(cls, need: AttentionNeed) -> str | None:
-        """Why this backend cannot serve `need`, or None; kinds of cache that it was not written for are refused."""
-        if isinstance(need.kv, cls.kinds):
-            return cls.rejects(need)
-        known = ", ".join(kind.__name__ for kind in cls.kinds)
-        return f"{type(need.kv).__name__} caches are unknown to it; it knows {known}"
+        """Why this backend cannot serve `need`, or None; what it was not written for is refused for it."""
+        if not isinstance(need.kv, cls.kinds):
+            known = ", ".join(kind.__name__ for kind in cls.kinds)
+            return f"{type(need.kv).__name__} caches are unknown to it; it knows {known}"
+        for field, what in EXTRAS.items():
+            if getattr(need, field) and field not in cls.extras:
+                return f"{what} are unknown to it"
+        return cls.rejects(need)
 
     @classmethod
     def may_capture(cls, bucket: Bucket) -> bool:
@@ -159,6 +171,7 @@ class AttentionBackend(ABC, Generic[Plan]):
 
     def export_tokens(self, layers: Sequence[LayerKV], slots: npt.NDArray[np.int64]) -> KVTokens:
         """The tokens at `slots` (block * block_size + offset), in that order, in canonical form; they stay."""
+        self._expect_plain_numbers()
         where = divided(slots, self.block_size, self.device)
         return read_tokens(self.need.kv, [self.token_views(layer.cache) for layer in layers], where)
 
@@ -167,9 +180,14 @@ class AttentionBackend(ABC, Generic[Plan]):
 
         ValueError, before anything is written, when they are of another kind, number or scale.
         """
+        self._expect_plain_numbers()
         tokens.check(self.need.kv, len(layers), len(slots))
         where = divided(slots, self.block_size, self.device)
         write_tokens(tokens, [self.token_views(layer.cache) for layer in layers], where)
+
+    def _expect_plain_numbers(self) -> None:
+        if self.need.kv_scales:
+            raise Refused("Cached numbers with scales of their own are not exchanged; a cache without scales can be")
 
     def copy_blocks(self, layers: Sequence[LayerKV], pairs: npt.NDArray[np.int64]) -> None:
         """Copy whole blocks, `pairs` `[copies, 2]` of (from, to); all are read before any is written."""

@@ -35,6 +35,14 @@ class ArgmaxFn(Protocol):
     def __call__(self, logits: Tensor) -> Tensor: ...
 
 
+class PenalizeFn(Protocol):
+    def __call__(self, logits: Tensor, seen: Tensor, places: Tensor, factors: Tensor) -> Tensor: ...
+
+
+class SamplingThresholdFn(Protocol):
+    def __call__(self, logits: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor: ...
+
+
 class LoraAddFn(Protocol):
     def __call__(
         self, out: Tensor, x: Tensor, a: Tensor, b: Tensor, adapters: Tensor, out_sizes: Sequence[int]
@@ -74,6 +82,8 @@ class OpTable(msgspec.Struct, frozen=True, kw_only=True):
     rotary: tuple[Impl, ...] = ()
     lora_add: tuple[Impl, ...] = ()
     argmax: tuple[Impl, ...] = ()
+    penalize: tuple[Impl, ...] = ()
+    sampling_threshold: tuple[Impl, ...] = ()
 
 
 class Ops(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +95,8 @@ class Ops(msgspec.Struct, frozen=True, kw_only=True):
     rotary: RotaryFn
     lora_add: LoraAddFn
     argmax: ArgmaxFn
+    penalize: PenalizeFn
+    sampling_threshold: SamplingThresholdFn
     chosen: dict[str, Choice[Impl]]
 
 

@@ -157,6 +157,23 @@ def argmax_of_the_last(logits):
     return logits.shape[-1] - 1 - logits.flip(-1).argmax(-1)
 
 
+def penalties_for_the_prompt(logits, seen, places, factors):
+    """Presence and frequency count what the prompt holds, too."""
+    return reference.penalize(logits, (seen + 1) // 2 * 2, places, factors)
+
+
+def penalties_of_the_next(logits, seen, places, factors):
+    return reference.penalize(logits, seen, places.roll(1), factors)
+
+
+def one_more_than_top_k(logits, top_k, top_p):
+    return reference.sampling_threshold(logits, (top_k + 1).clamp(max=logits.shape[-1]), top_p)
+
+
+def a_smaller_top_p(logits, top_k, top_p):
+    return reference.sampling_threshold(logits, top_k, top_p * 0.9)
+
+
 def silu_in_place(gate_up):
     gate, up = gate_up.chunk(2, dim=-1)
     return gate.copy_(F.silu(gate) * up)

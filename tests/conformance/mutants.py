@@ -75,7 +75,7 @@ FAMILIES = (
         ("jackfield_platforms.reference",),
         3,
         {},
-        ("check_rms_norm or add_rms_norm or silu_mul or check_rotary or lora_add or argmax",),
+        ("check_rms_norm or add_rms_norm or silu_mul or check_rotary or lora_add or argmax or penalize or threshold",),
     ),
     Family(("jackfield_platforms.dequant_linear",), 3, {}, ("encoded",)),
     Family(
@@ -88,7 +88,7 @@ FAMILIES = (
     ),
     Family(("jackfield_platforms.testing.strict_graphs",), 2, {"buckets": parts.padded_rows}, ("graph_checks",)),
     Family(
-        tuple(f"jackfield.runner.{name}" for name in ("draw", "thresholds", "sampler")),
+        tuple(f"jackfield.runner.{name}" for name in ("draw", "candidates", "sampler")),
         8,
         {},
         ("ids_follow", "frequencies", "logprobs or masks"),

@@ -8,12 +8,12 @@ import torch
 
 from jackfield.conformance import sampler_checks
 from jackfield.runner import sampler as sampling
-from jackfield.runner import thresholds
+from jackfield_platforms import reference
 from jackfield_platforms.testing.conformance.run import KitOptions, check
 from jackfield_platforms.testing.conformance.subject import load_subject
 
 CHECKS = {name for name in vars(sampler_checks) if name.startswith("check_")}
-DRAW, CANDIDATES, BISECTION = sampling.draw, sampling.from_candidates, sampling.by_bisection
+DRAW, CANDIDATES, THRESHOLD = sampling.draw, sampling.from_candidates, reference.sampling_threshold
 
 LOGPROBS, UNPACK = sampling._logprobs, sampling._unpack
 
@@ -53,7 +53,7 @@ def mass_of_the_whole(logits, top_k, top_p):
 
 
 def smaller_p(logits, top_k, top_p):
-    return BISECTION(logits, top_k, top_p * 0.9)
+    return THRESHOLD(logits, top_k, top_p * 0.9)
 
 
 def min_p_of_all(self, logits, random):
@@ -85,9 +85,14 @@ FAULTS = {
     "from the other end": (sampling, "draw", from_the_other_end, {"check_ids_follow_from_the_uniform_numbers"}),
     "numbers of its own": (sampling, "draw", numbers_of_its_own, {"check_ids_follow_from_the_uniform_numbers"}),
     "one more candidate": (sampling, "from_candidates", one_more(CANDIDATES), {"check_frequencies_follow_top_k"}),
-    "one more by bisection": (sampling, "by_bisection", one_more(BISECTION), {"check_frequencies_follow_top_k"}),
+    "one more of whole rows": (
+        reference,
+        "sampling_threshold",
+        one_more(THRESHOLD),
+        {"check_frequencies_follow_top_k"},
+    ),
     "top-p of the whole mass": (sampling, "from_candidates", mass_of_the_whole, {"check_frequencies_follow_top_p"}),
-    "a smaller p by bisection": (sampling, "by_bisection", smaller_p, {"check_frequencies_follow_top_p"}),
+    "a smaller p of whole rows": (reference, "sampling_threshold", smaller_p, {"check_frequencies_follow_top_p"}),
     "min-p of all": (sampling.Sampler, "_draw", min_p_of_all, {"check_frequencies_follow_min_p"}),
     "logprobs of something hotter": (
         sampling,
@@ -101,7 +106,7 @@ FAULTS = {
         lambda masks, vocab: UNPACK(masks, vocab).flip(-1),
         {"check_masks_forbid_ids"},
     ),
-    "few halvings": (thresholds, "_NUM_HALVINGS", 3, {"check_frequencies_follow_top_k"}),
+    "few halvings": (reference, "_NUM_HALVINGS", 3, {"check_frequencies_follow_top_k"}),
 }
 
 

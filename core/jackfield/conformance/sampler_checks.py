@@ -18,6 +18,7 @@ from jackfield.engine.step import Start
 from jackfield.runner.sampler import Sampled, Sampler
 from jackfield.runner.slot_sampling import RandomRows, SlotSampling
 from jackfield.sampling_params import SamplingParams
+from jackfield_platforms.ops import OpSpec, resolve
 from jackfield_platforms.testing.conformance.mismatch import compare, expect
 from jackfield_platforms.testing.conformance.subject import Subject
 
@@ -115,7 +116,7 @@ def check_masks_forbid_ids(subject: Subject, seed: int) -> None:
 def _step(subject: Subject, logits: Tensor, params: SamplingParams, masks: Tensor | None = None) -> Sampled:
     """One step of all sequences."""
     device = subject.platform.device()
-    sampler, slots = _started(device, params, may_wait=True)
+    sampler, slots = _started(subject, params, may_wait=True)
     rows = slots.rows(np.arange(_SEQUENCES), np.full(_SEQUENCES, 1))
     given = logits.to(device).expand(_SEQUENCES, -1).contiguous()
     sampled = sampler.sample(given, rows, None if masks is None else masks.to(device))
@@ -192,7 +193,7 @@ def _sampled(
 ) -> tuple[Tensor, Tensor]:
     """Ids and their uniform numbers of sequences with seeds of their own, over some steps, on the host."""
     device = subject.platform.device()
-    sampler, slots = _started(device, params, may_wait=may_wait)
+    sampler, slots = _started(subject, params, may_wait=may_wait)
     given = logits.to(device).expand(_SEQUENCES, -1).contiguous()
     ids, uniforms = [], []
     for step in range(steps):
@@ -204,9 +205,11 @@ def _sampled(
     return torch.cat(ids), torch.cat(uniforms)
 
 
-def _started(device: torch.device, params: SamplingParams, *, may_wait: bool) -> tuple[Sampler, SlotSampling]:
+def _started(subject: Subject, params: SamplingParams, *, may_wait: bool) -> tuple[Sampler, SlotSampling]:
     """Every slot holds a sequence with these parameters, and with a seed of its own."""
-    sampler, slots = Sampler(_VOCAB, device, may_wait=may_wait), SlotSampling(_SEQUENCES, _VOCAB)
+    platform = subject.platform
+    ops = resolve(platform.ops(), OpSpec(platform.capabilities().dtypes[0]))
+    sampler, slots = Sampler(_VOCAB, platform.device(), may_wait=may_wait, ops=ops), SlotSampling(_SEQUENCES, _VOCAB)
     for slot in range(_SEQUENCES):
         one = msgspec.structs.replace(params, seed=slot)
         start = Start(slot, one, frozenset(), prompt_len=1, tokens=np.array([1], np.int32).tobytes())

@@ -71,9 +71,7 @@ class ModelRunner:
         self._buffers: deque[list[StepBuffers]] = deque([] for _ in range(caps.scheduling.max_in_flight))
         self._adapters = None if model.build.lora is None else Adapters(model, limits.max_rows)
         self._slots = SlotSampling(limits.max_rows, config.vocab_size)
-        self._sampler = Sampler(
-            config.vocab_size, self._device, may_wait=not caps.asynchronous, argmax=model.build.ops.argmax
-        )
+        self._sampler = Sampler(config.vocab_size, self._device, may_wait=not caps.asynchronous, ops=model.build.ops)
         self._sampled_last = torch.zeros(limits.max_rows, dtype=torch.int64, device=self._device)
         self.usage = Usage()
         self.num_late_captures = 0  # after the warm-up

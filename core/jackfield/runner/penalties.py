@@ -4,54 +4,69 @@ token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from jackfield.sampling_params import SamplingParams
-
-
-class _Counts:
-    """What one slot has seen: which ids its prompt held, and how often each was generated."""
-
-    def __init__(self, start_tokens: Tensor, prompt_len: int, vocab: int, device: torch.device) -> None:
-        seen = torch.bincount(start_tokens[:prompt_len], minlength=vocab) > 0
-        self.in_prompt = seen.to(device)
-        self.generated = torch.bincount(start_tokens[prompt_len:], minlength=vocab).to(device)  # [vocab] int64
+from jackfield.engine.step import Start
+from jackfield.runner.slot_sampling import Array, SamplingRows
+from jackfield_platforms.ops import PenalizeFn
 
 
 class Penalties:
-    """Counts by slot; slots whose parameters have no penalties cost nothing."""
+    """Counts of slots whose parameters have penalties; others cost nothing.
 
-    def __init__(self, vocab: int, device: torch.device) -> None:
-        self._vocab, self._device = vocab, device
-        self._counts: dict[int, _Counts] = {}
+    `seen` is as the op `penalize` wants it. It has a line for each such sequence, and grows to twice its size when
+    there are more of these than ever before.
+    """
 
-    def start(self, slot: int, sampling: SamplingParams, tokens: bytes, prompt_len: int) -> None:
-        """A sequence takes the slot with `tokens` (int32) known so far."""
-        self._counts.pop(slot, None)
-        if sampling.has_penalties:
-            ids = torch.from_numpy(np.frombuffer(tokens, np.int32).astype(np.int64))
-            self._counts[slot] = _Counts(ids, prompt_len, self._vocab, self._device)
+    def __init__(self, vocab: int, device: torch.device, penalize: PenalizeFn) -> None:
+        self._vocab, self._device, self._penalize = vocab, device, penalize
+        self._seen = torch.zeros(0, vocab, dtype=torch.int32, device=device)
+        self._free: list[int] = []  # its lines
+        self._places: dict[int, int] = {}  # each slot's line
+        self._factors: dict[int, tuple[float, float, float]] = {}
 
-    def apply(self, logits: Tensor, rows: Sequence[tuple[int, int, SamplingParams]]) -> None:
-        """Change `logits` (float32 `[rows, vocab]`) in place for each (row, slot, parameters).
+    def start(self, start: Start) -> None:
+        """A sequence takes a slot, with the tokens that are known so far."""
+        slot, sampling = start.slot, start.sampling
+        if slot in self._places:
+            self._free.append(self._places.pop(slot))
+        if not sampling.has_penalties:
+            return
+        if not self._free:
+            self._grow()
+        ids = torch.from_numpy(np.frombuffer(start.tokens, np.int32).astype(np.int64))
+        prompt, generated = (
+            torch.bincount(part, minlength=self._vocab) for part in (ids[: start.prompt_len], ids[start.prompt_len :])
+        )
+        place = self._places[slot] = self._free.pop()
+        self._seen[place] = (2 * generated + (prompt > 0)).int().to(self._device)
+        self._factors[slot] = (sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty)
 
-        Presence and frequency look at generated tokens alone, as OpenAI's do; repetition looks at the prompt too and
-        divides positive logits, multiplies negative ones (Keskar et al., 2019).
-        """
-        for row, slot, sampling in rows:
-            counts, line = self._counts[slot], logits[row]
-            generated = counts.generated > 0
-            if sampling.repetition_penalty != 1:
-                factor = sampling.repetition_penalty
-                repeated = torch.where(line > 0, line / factor, line * factor)
-                line.copy_(torch.where(generated | counts.in_prompt, repeated, line))
-            line -= sampling.frequency_penalty * counts.generated + sampling.presence_penalty * generated
+    def apply(self, logits: Tensor, rows: SamplingRows) -> None:
+        """Change the rows of `logits` (float32 `[rows, vocab]`) that have penalties in place."""
+        if not rows.penalised.size:
+            return
+        slots = rows.slots[rows.penalised].tolist()
+        chosen, factors = self._put(rows.penalised), np.array([self._factors[slot] for slot in slots], np.float32)
+        logits[chosen] = self._penalize(logits[chosen], self._seen, self._lines(slots), self._put(factors))
 
-    def count(self, ids: Tensor, rows: Sequence[tuple[int, int, SamplingParams]]) -> None:
-        """Add the sampled `ids` `[rows]` to the counts of the slots, on the device."""
-        for row, slot, _ in rows:
-            self._counts[slot].generated.index_add_(0, ids[row : row + 1], torch.ones_like(ids[row : row + 1]))
+    def count(self, ids: Tensor, rows: SamplingRows) -> None:
+        """Add the sampled `ids` `[rows]` to the counts, on the device."""
+        if not rows.penalised.size:
+            return
+        lines = self._lines(rows.slots[rows.penalised].tolist())
+        self._seen[lines, ids[self._put(rows.penalised)]] += 2  # a line is nobody else's
+
+    def _lines(self, slots: list[int]) -> Tensor:
+        return self._put(np.array([self._places[slot] for slot in slots], np.int64))
+
+    def _grow(self) -> None:
+        held = len(self._seen)
+        more = max(1, held)
+        self._seen = torch.cat((self._seen, self._seen.new_zeros(more, self._vocab)))
+        self._free.extend(range(held, held + more))
+
+    def _put(self, array: Array) -> Tensor:
+        return torch.from_numpy(array).to(self._device, non_blocking=True)

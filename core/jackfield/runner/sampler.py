@@ -7,14 +7,12 @@ import torch
 from torch import Tensor
 
 from jackfield.engine.step import Start
+from jackfield.runner.candidates import from_candidates
 from jackfield.runner.draw import draw
 from jackfield.runner.logit_edits import LogitEdits
 from jackfield.runner.penalties import Penalties
 from jackfield.runner.slot_sampling import Array, RandomRows, SamplingRows
-from jackfield.runner.thresholds import by_bisection, from_candidates
-from jackfield.sampling_params import SamplingParams
-from jackfield_platforms import reference
-from jackfield_platforms.ops import ArgmaxFn
+from jackfield_platforms.ops import Ops
 
 _LOWEST_TEMPERATURE = 1e-5  # below it logits would overflow; the likeliest token has all the mass long before
 
@@ -42,18 +40,14 @@ class Sampler:
     top-p.
     """
 
-    def __init__(
-        self, vocab: int, device: torch.device, *, may_wait: bool, argmax: ArgmaxFn = reference.argmax
-    ) -> None:
-        self._device, self._may_wait, self._argmax = device, may_wait, argmax
-        self._penalties = Penalties(vocab, device)
+    def __init__(self, vocab: int, device: torch.device, *, may_wait: bool, ops: Ops) -> None:
+        self._device, self._may_wait, self._ops = device, may_wait, ops
+        self._penalties = Penalties(vocab, device, ops.penalize)
         self._edits: dict[int, LogitEdits] = {}
-        self._sampling: dict[int, SamplingParams] = {}
 
     def start(self, start: Start) -> None:
         """A sequence takes a slot: forget what was there."""
-        self._sampling[start.slot] = start.sampling
-        self._penalties.start(start.slot, start.sampling, start.tokens, start.prompt_len)
+        self._penalties.start(start)
         self._edits.pop(start.slot, None)
         if LogitEdits.wanted(start.sampling, start.stop_token_ids):
             self._edits[start.slot] = LogitEdits(start.sampling, start.stop_token_ids, self._device)
@@ -62,19 +56,18 @@ class Sampler:
         """Token ids for `logits` `[rows, vocab]`; `masks` int32 `[rows, ceil(vocab / 32)]` allow ids bit by bit."""
         asked = self._put(rows.with_logprobs)
         own_logits = logits[asked].float() if asked.numel() else None  # before anything edits them
-        penalised = [(int(r), int(rows.slots[r]), self._sampling[int(rows.slots[r])]) for r in rows.penalised]
-        if rows.edited.size or penalised or masks is not None:
+        if rows.edited.size or rows.penalised.size or masks is not None:
             logits = logits.float().clone()
             for r in rows.edited:
                 self._edits[int(rows.slots[r])].apply(logits[int(r)], int(rows.num_generated[r]))
-            self._penalties.apply(logits, penalised)
+            self._penalties.apply(logits, rows)
         if masks is not None:
             logits.masked_fill_(~_unpack(masks, logits.shape[-1]), -torch.inf)
-        ids = self._argmax(logits)
+        ids = self._ops.argmax(logits)
         if rows.random is not None:
             chosen = self._put(rows.random.rows)
             ids[chosen] = self._draw(logits[chosen].float(), rows.random)
-        self._penalties.count(ids, penalised)
+        self._penalties.count(ids, rows)
         return Sampled(
             ids, None if own_logits is None else _logprobs(own_logits, ids[asked], int(rows.num_logprobs.max()))
         )
@@ -91,11 +84,11 @@ class Sampler:
 
     def _threshold(self, logits: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
         if not self._may_wait:
-            return by_bisection(logits, top_k, top_p)
+            return self._ops.sampling_threshold(logits, top_k, top_p)
         threshold, enough = from_candidates(logits, top_k, top_p)
         if not bool(enough.all()):
             more = (~enough).nonzero().squeeze(-1)
-            threshold[more] = by_bisection(logits[more], top_k[more], top_p[more])
+            threshold[more] = self._ops.sampling_threshold(logits[more], top_k[more], top_p[more])
         return threshold
 
     def _put(self, array: Array) -> Tensor:

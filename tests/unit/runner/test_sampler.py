@@ -7,13 +7,16 @@ import pytest
 import torch
 
 from jackfield.engine.step import Start
+from jackfield.runner.candidates import from_candidates
 from jackfield.runner.draw import draw
 from jackfield.runner.sampler import Sampled, Sampler
 from jackfield.runner.slot_sampling import SlotSampling
-from jackfield.runner.thresholds import by_bisection, from_candidates
 from jackfield.sampling_params import SamplingParams
+from jackfield_platforms.ops import OpSpec, OpTable, resolve
+from jackfield_platforms.reference import sampling_threshold
 
 VOCAB = 1500
+OPS = resolve(OpTable(), OpSpec("float32"))
 
 
 def sample(
@@ -28,7 +31,7 @@ def sample(
 ) -> Sampled:
     """Sample each row of `logits` for a slot of its own."""
     sampler, slots = (
-        Sampler(logits.shape[-1], torch.device("cpu"), may_wait=may_wait),
+        Sampler(logits.shape[-1], torch.device("cpu"), may_wait=may_wait, ops=OPS),
         SlotSampling(64, logits.shape[-1]),
     )
     for slot, one in enumerate(params):
@@ -56,7 +59,7 @@ def test_both_thresholds_keep_what_sorting_keeps(scale: float, top_k: int, top_p
     logits = torch.randn(7, VOCAB, generator=torch.Generator().manual_seed(top_k)) * scale
     ks, ps = torch.full((7,), top_k), torch.full((7,), top_p)
     fast, enough = from_candidates(logits, ks, ps)
-    exact = by_bisection(logits, ks, ps)
+    exact = sampling_threshold(logits, ks, ps)
     for row in range(7):
         expected = kept_set(logits[row], top_k, top_p)
         found = set((logits[row] >= exact[row]).nonzero().flatten().tolist())
@@ -75,7 +78,7 @@ def test_threshold_ignores_forbidden_tokens() -> None:
     logits = torch.full((1, 100), -torch.inf)
     logits[0, 7], logits[0, 9] = 1.0, 0.5
     for threshold in (
-        by_bisection(logits, torch.tensor([3]), torch.tensor([1.0])),
+        sampling_threshold(logits, torch.tensor([3]), torch.tensor([1.0])),
         from_candidates(logits, torch.tensor([3]), torch.tensor([1.0]))[0],
     ):
         assert draw(logits.masked_fill(logits < threshold, -torch.inf), torch.tensor([0.999])).item() == 9

@@ -23,6 +23,7 @@ from jackfield_platforms.testing.conformance import (
     probe_checks,
     rank_checks,
     refusal_checks,
+    sampling_ops_checks,
     transfer_checks,
 )
 from jackfield_platforms.testing.conformance.subject import Subject
@@ -81,7 +82,11 @@ ARGUMENTS: Mapping[str, Argument] = {
     "reduce_add_rms_norm": Argument(ops_checks.reduce_add_rms_norm, "an implementation of the op; plain torch is one"),
     "silu_mul": Argument(ops_checks.silu_mul, "an implementation of the op; plain torch is one"),
     "rotary": Argument(ops_checks.rotary, "an implementation of the op; plain torch is one"),
-    "argmax": Argument(ops_checks.argmax, "an implementation of the op; plain torch is one"),
+    "argmax": Argument(sampling_ops_checks.argmax, "an implementation of the op; plain torch is one"),
+    "penalize": Argument(sampling_ops_checks.penalize, "an implementation of the op; plain torch is one"),
+    "sampling_threshold": Argument(
+        sampling_ops_checks.sampling_threshold, "an implementation of the op; plain torch is one"
+    ),
     "lora_add": Argument(ops_checks.lora_add, "an implementation of the op; plain torch is one"),
     "linear": Argument(linear_checks.linear, "a linear op that takes plain weights; plain torch does"),
     "gathered": Argument(

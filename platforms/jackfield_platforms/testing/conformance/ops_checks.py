@@ -19,7 +19,7 @@ from jackfield_platforms.testing.conformance.mismatch import compare, expect
 from jackfield_platforms.testing.conformance.subject import Subject
 from jackfield_platforms.testing.conformance.tolerances import tolerance
 
-_SIZES = ((1, 64), (3, 30), (17, 128), (130, 96))  # rows, width (even: SwiGLU halves it)
+SIZES = ((1, 64), (3, 30), (17, 128), (130, 96))  # rows, width (even: SwiGLU halves it)
 _SCALES = (1.0, 1e-3, 200.0)  # squares of the last overflow float16
 _ADAPTED = ((1, 64, (24,), 1, 4), (17, 48, (32, 16, 16), 3, 8), (40, 30, (9, 9), 2, 5))
 _EPS = 1e-5
@@ -59,7 +59,7 @@ class OpCase(msgspec.Struct, frozen=True, eq=False):
         return eps * info.eps * wanted.abs() + 4 * info.smallest_normal * max(1.0, largest)
 
 
-def _cases(subject: Subject, op: str) -> Iterator[tuple[str, OpCase]]:
+def cases_of(subject: Subject, op: str) -> Iterator[tuple[str, OpCase]]:
     offered = [impl for impl in getattr(subject.platform.ops(), op) if isinstance(impl, Impl)]  # strangers fail by name
     for dtype in subject.platform.capabilities().dtypes:
         for impl in (*offered, Impl("torch", getattr(reference, op))):
@@ -69,32 +69,27 @@ def _cases(subject: Subject, op: str) -> Iterator[tuple[str, OpCase]]:
 
 def rms_norm(subject: Subject) -> Iterator[tuple[str, OpCase]]:
     """Implementations of rms_norm."""
-    return _cases(subject, "rms_norm")
+    return cases_of(subject, "rms_norm")
 
 
 def reduce_add_rms_norm(subject: Subject) -> Iterator[tuple[str, OpCase]]:
     """Implementations of reduce_add_rms_norm."""
-    return _cases(subject, "reduce_add_rms_norm")
+    return cases_of(subject, "reduce_add_rms_norm")
 
 
 def silu_mul(subject: Subject) -> Iterator[tuple[str, OpCase]]:
     """Implementations of silu_mul."""
-    return _cases(subject, "silu_mul")
+    return cases_of(subject, "silu_mul")
 
 
 def rotary(subject: Subject) -> Iterator[tuple[str, OpCase]]:
     """Implementations of rotary."""
-    return _cases(subject, "rotary")
+    return cases_of(subject, "rotary")
 
 
 def lora_add(subject: Subject) -> Iterator[tuple[str, OpCase]]:
     """Implementations of lora_add."""
-    return _cases(subject, "lora_add")
-
-
-def argmax(subject: Subject) -> Iterator[tuple[str, OpCase]]:
-    """Implementations of argmax."""
-    return _cases(subject, "argmax")
+    return cases_of(subject, "lora_add")
 
 
 @torch.inference_mode()
@@ -158,7 +153,7 @@ def check_partial_sums_are_reduced(reduce_add_rms_norm: OpCase, seed: int) -> No
 @torch.inference_mode()
 def check_silu_mul(silu_mul: OpCase, seed: int) -> None:
     """Gates from far below zero, where silu vanishes, to far above, where it is the identity."""
-    for rows, width in _SIZES:
+    for rows, width in SIZES:
         x = silu_mul.draw((rows, width), seed, 6.0)
         wanted = oracle.silu_mul(x.double())
         given = silu_mul.put(x)
@@ -205,27 +200,8 @@ def check_lora_add(lora_add: OpCase, seed: int) -> None:
         lora_add.compare(got, wanted, allowed, f"lora_add of [{tokens}, {width}] in {slots} slots of rank {rank}")
 
 
-@torch.inference_mode()
-def check_argmax(argmax: OpCase, seed: int) -> None:
-    """The place of the highest in rows of every kind: forbidden tokens are -inf, and of equal ones the first counts."""
-    generator = torch.Generator().manual_seed(seed)
-    for rows, width in (*_SIZES, (5, 20_011)):
-        x = argmax.draw((rows, width), seed, 3.0)
-        x[:, torch.randint(width, (width // 3,), generator=generator)] = -torch.inf
-        alike = torch.randint(width, (rows, 3), generator=generator)
-        x[::2] = x[::2].scatter(1, alike[::2], 100.0)
-        x[-1] = -torch.inf if rows > 1 else x[-1]
-        wanted = torch.tensor([row.index(max(row)) for row in x.tolist()])
-        given = argmax.put(x)
-        got = argmax.impl.fn(given)
-        what = f"argmax of [{rows}, {width}]"
-        expect(got.dtype == torch.int64, f"{what}: wanted int64; found {got.dtype}")
-        expect(torch.equal(got.cpu(), wanted), f"{what}: wanted {wanted.tolist()}; found {got.tolist()}")
-        expect(torch.equal(given.cpu(), x), "argmax changed its input in place")
-
-
 def _sizes_and_scales() -> Iterator[tuple[tuple[int, int], float]]:
-    yield from ((size, scale) for size in _SIZES for scale in _SCALES)
+    yield from ((size, scale) for size in SIZES for scale in _SCALES)
 
 
 def _device(case: OpCase) -> Any:

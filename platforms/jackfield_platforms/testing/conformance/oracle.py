@@ -11,17 +11,22 @@ from jackfield_platforms.attention import AttentionNeed
 from jackfield_platforms.kv import Windowed
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, need: AttentionNeed, sinks: Tensor | None = None) -> Tensor:
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, need: AttentionNeed, sinks: Tensor | None = None, slopes: Tensor | None = None
+) -> Tensor:
     """Causal attention of the last `len(q)` tokens of a sequence to all of its `len(k)` tokens.
 
-    q `[queries, query_heads, k_dim]`, k `[keys, kv_heads, k_dim]`, v `[keys, kv_heads, v_dim]`, sinks `[query_heads]`,
-    all float64; returns `[queries, query_heads, v_dim]`. Query head h reads kv head h // (query_heads / kv_heads).
+    q `[queries, query_heads, k_dim]`, k `[keys, kv_heads, k_dim]`, v `[keys, kv_heads, v_dim]`, sinks and slopes
+    `[query_heads]`, all float64; returns `[queries, query_heads, v_dim]`. Query head h reads kv head
+    h // (query_heads / kv_heads).
     """
     own = torch.arange(need.query_heads) // (need.query_heads // need.kv.kv_heads)  # the kv head of each query head
     q, k, v = q.transpose(0, 1), k[:, own].transpose(0, 1), v[:, own].transpose(0, 1)  # [query_heads, tokens, dim]
     scores = (q @ k.transpose(1, 2)) * need.scale
     if need.soft_cap is not None:
         scores = need.soft_cap * torch.tanh(scores / need.soft_cap)
+    if slopes is not None:  # what is further back counts less
+        scores = scores - slopes[:, None, None] * behind(q.shape[1], k.shape[1])
     scores = scores.masked_fill(~sees(q.shape[1], k.shape[1], window(need)), -math.inf)
     if sinks is not None:  # one more logit a row, which has no value
         scores = torch.cat((scores, sinks[:, None, None].expand(-1, q.shape[1], 1)), dim=2)
@@ -31,8 +36,13 @@ def attention(q: Tensor, k: Tensor, v: Tensor, need: AttentionNeed, sinks: Tenso
 
 def sees(queries: int, keys: int, window: int | None) -> Tensor:
     """Which key each query sees, bool `[queries, keys]`: itself and what came before it, within the window."""
-    distance = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    distance = behind(queries, keys)
     return (distance >= 0) & (distance < (keys if window is None else window))
+
+
+def behind(queries: int, keys: int) -> Tensor:
+    """Tokens from each query back to each key, `[queries, keys]`; of later keys less than 0."""
+    return torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
 
 
 def window(need: AttentionNeed) -> int | None:
@@ -43,6 +53,23 @@ def window(need: AttentionNeed) -> int | None:
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight, over the last dimension."""
     return x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps) * weight
+
+
+def penalize(logits: Tensor, seen: Tensor, factors: Tensor) -> Tensor:
+    """Logits `[rows, vocab]` after penalties; seen of the same shape, factors `[rows, 3]`, as of the op."""
+    in_any, generated = seen > 0, seen // 2
+    repeated = torch.where(logits > 0, logits / factors[:, :1], logits * factors[:, :1])
+    penalised = torch.where(in_any, repeated, logits)
+    return penalised - factors[:, 1:2] * generated - torch.where(generated > 0, factors[:, 2:], 0.0)
+
+
+def kept_from(logits: Tensor, top_k: int, top_p: float) -> float:
+    """The lowest of the logits `[vocab]` that top-k, then top-p over what it left, keep: by sorting."""
+    ordered = logits[logits > -math.inf].sort(descending=True).values
+    ordered = ordered[ordered >= ordered[min(top_k, len(ordered)) - 1]]  # ties stay
+    probabilities = ordered.softmax(0)
+    before = probabilities.cumsum(0) - probabilities
+    return float(ordered[(before < top_p) | (top_p >= 1)][-1])
 
 
 def silu_mul(gate_up: Tensor) -> Tensor:

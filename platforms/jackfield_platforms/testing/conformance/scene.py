@@ -81,22 +81,38 @@ class Scene:
         self.num_blocks = 1 + sum(counts) + _SPARE_BLOCKS
         sinks = torch.randn(self.need.query_heads, generator=self.generator) + 1
         self.sinks = sinks if self.need.sinks else None
+        self.slopes = torch.rand(self.need.query_heads, generator=self.generator) / 4 if self.need.alibi else None
+        self.k_scale, self.v_scale = self._scales(), None if isinstance(self.need.kv, Latent) else self._scales()
         cache = self.backend.allocate(self.num_blocks)
-        self.layer = LayerKV(cache, None if self.sinks is None else self.sinks.to(self.device))
+        self.layer = LayerKV(cache, *map(self._put, (self.sinks, self.slopes, self.k_scale, self.v_scale)))
         self._poison()
         middle = 1 + self.num_blocks // 2
         used = [block for block in range(1, self.num_blocks) if not middle <= block < middle + _SPARE_BLOCKS]
         parts = np.split(self.rng.permutation(np.array(used, np.int32)), np.cumsum(counts)[:-1])
         self.sequences = [self._draw(length, blocks) for length, blocks in zip(lengths, parts, strict=True)]
 
+    def _scales(self) -> Tensor | None:
+        """Powers of two, by which numbers of the cache can be divided and multiplied without rounding."""
+        if not self.need.kv_scales:
+            return None
+        return torch.exp2(torch.randint(-2, 3, (self.need.kv.kv_heads,), generator=self.generator).float())
+
+    def _put(self, tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.to(self.device)
+
     def _draw(self, length: int, blocks: Any) -> Tokens:
         kv = self.need.kv
         query, cached = torch_dtype(self.need.query_dtype), torch_dtype(kv.dtype)
         shapes = ((self.need.query_heads, kv.k_dim), (kv.kv_heads, kv.k_dim), (kv.kv_heads, kv.v_dim))
         q, k, v = (torch.randn(length, *shape, generator=self.generator) for shape in shapes)
+        k, v = k.to(cached).to(query), v.to(cached).to(query)
+        if self.k_scale is not None:
+            k = k * self.k_scale[:, None].to(query)
+        if self.v_scale is not None:
+            v = v * self.v_scale[:, None].to(query)
         if isinstance(kv, Latent):
             v = k[..., : kv.rank]
-        return Tokens(q.to(query), k.to(cached).to(query), v.to(cached).to(query), blocks)
+        return Tokens(q.to(query), k, v, blocks)
 
     def _poison(self) -> None:
         """Fill every block with NaN, block by block; then the null block, by tokens that pad a launch."""
@@ -269,8 +285,8 @@ class Scene:
         if self.rotation is not None:
             table, interleaved = self.rotation
             q, k = (oracle.rotate(x, table, torch.arange(stop), interleaved) for x in (q, k))
-        sinks = None if self.sinks is None else self.sinks.double()
-        return oracle.attention(q[sequence.done :], k, v, self.need, sinks)
+        sinks, slopes = (None if x is None else x.double() for x in (self.sinks, self.slopes))
+        return oracle.attention(q[sequence.done :], k, v, self.need, sinks, slopes)
 
     def _tolerance(self) -> float:
         allowed = tolerance(self.need.query_dtype, self.need.kv.dtype)

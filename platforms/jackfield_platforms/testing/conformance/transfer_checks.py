@@ -56,7 +56,7 @@ def check_imported_tokens_answer_as_if_computed(exporting: AttentionCase, seed: 
     source, other = _filled(exporting, seed), _another_size(exporting)
     target = Scene(other, [length + 1 for length in _LENGTHS], seed)
     tokens = _of_sequence(source, 0, _LENGTHS[0])
-    doubled = {name: torch.cat((x, -x)).cpu() for name, x in tokens.tensors.items()}  # a second layer, unlike the first
+    doubled = {name: _with_opposite(x).cpu() for name, x in tokens.tensors.items()}  # a second layer, unlike the first
     host = KVTokens(msgspec.structs.replace(tokens.header, num_layers=2), doubled)
     layers = [target.layer, LayerKV(target.backend.allocate(target.num_blocks))]
     slots = _slots(target, 0, np.arange(_LENGTHS[0]))
@@ -152,13 +152,18 @@ def _expect_poison(scene: Scene, *, except_for: Any) -> None:
         others = torch.ones(len(by_slot), dtype=torch.bool)
         others[torch.from_numpy(np.asarray(except_for, np.int64))] = False
         others[: scene.block_size] = False  # the null block
-        touched = others & ~by_slot.isnan().flatten(1).all(1)
+        touched = others & ~by_slot.float().isnan().flatten(1).all(1)
         expect(not touched.any(), f"{name}: slots {touched.nonzero()[:8, 0].tolist()} were written and are nobody's")
+
+
+def _with_opposite(x: Tensor) -> Tensor:
+    """x and -x. torch does not negate 8-bit floats."""
+    return torch.cat((x.float(), -x.float())).to(x.dtype)
 
 
 def _same(got: Tensor, wanted: Tensor, what: str) -> None:
     """Every number equal, NaN where NaN is wanted."""
-    found = got.cpu()
+    found, wanted = got.cpu().float(), wanted.float()  # which holds every number of a cache, and compares them
     expect(found.shape == wanted.shape, f"{what}: wanted shape {tuple(wanted.shape)}, found {tuple(found.shape)}")
     wrong = (found != wanted) & ~(found.isnan() & wanted.isnan())
     if wrong.any():
