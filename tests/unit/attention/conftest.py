@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,14 @@ from jackfield_platforms.linear import torch_dtype
 from jackfield_platforms.ops import OpSpec, OpTable, resolve
 
 NAN = float("nan")
+
+if importlib.util.find_spec("triton") is None:  # no wheel for this system
+    collect_ignore_glob = ["test_triton_*.py"]
+else:  # kernels are interpreted, which must be said before anything imports Triton
+    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    from triton_interpreter import use_interpreter
+
+    use_interpreter()
 
 
 def a_need(**changes: Any) -> AttentionNeed:
@@ -59,7 +70,9 @@ class Scene:
     def expected(self) -> list[Tensor | None]:
         """Outputs of each row in float64; None for padding rows."""
         return [
-            dense_attention(self.q[tokens].double(), k, v, self.need, self.layer.sinks) if len(k) else None
+            dense_attention(self.q[tokens].double(), k, v, self.need, self.layer.sinks, self.layer.slopes)
+            if len(k)
+            else None
             for tokens, k, v in zip(self.tokens(), self.keys, self.values, strict=True)
         ]
 
@@ -78,9 +91,18 @@ class Scene:
                 assert error <= tolerance, f"row {row} of {self.layout.kv_len.tolist()}: error {error:.2e}"
 
 
-def _store(cache: Any, block: Tensor, offset: Tensor, k: Tensor, v: Tensor) -> None:
-    cache.k[block, :, offset] = k
-    cache.v[block, :, offset] = v
+def _store(layer: LayerKV, block: Tensor, offset: Tensor, k: Tensor, v: Tensor) -> None:
+    parts = ((layer.cache.k, k, layer.k_scale), (layer.cache.v, v, layer.v_scale))
+    for cache, numbers, scale in parts:
+        kept = (numbers if scale is None else numbers / scale[:, None]).to(cache.dtype)
+        if cache.dtype.itemsize == 1:  # torch does not index 8-bit floats
+            cache, kept = cache.view(torch.uint8), kept.view(torch.uint8)
+        cache[block, :, offset] = kept
+
+
+def powers_of_two(count: int, generator: torch.Generator) -> Tensor:
+    """By which numbers are multiplied and divided without rounding."""
+    return torch.exp2(torch.randint(-2, 3, (count,), generator=generator).float())
 
 
 def make_scene(
@@ -101,15 +123,23 @@ def make_scene(
     num_blocks = max(num_blocks, sum(counts) + 5)
     cache = made.allocate(num_blocks)
     cache.k.fill_(NAN), cache.v.fill_(NAN)
+    sinks = torch.randn(need.query_heads, generator=generator) if need.sinks else None
+    slopes = torch.rand(need.query_heads, generator=generator) / 4 if need.alibi else None
+    k_scale, v_scale = (powers_of_two(need.kv.kv_heads, generator) if need.kv_scales else None for _ in range(2))
+    if isinstance(need.kv, Latent):
+        v_scale = k_scale
+    layer = LayerKV(cache, sinks, slopes, k_scale, v_scale)
     ids = rng.permutation(np.arange(1, num_blocks)).astype(np.int32)
     table = rng.choice(ids, (len(rows), max([*counts, 1]) + 2)).astype(np.int32)  # stale past a row's own blocks
     dtype, kv_dtype = torch_dtype(need.query_dtype), torch_dtype(need.kv.dtype)
 
-    def draw(tokens: int, heads: int, dim: int) -> Tensor:
-        return torch.randn(tokens, heads, dim, generator=generator).to(kv_dtype)
+    def draw(tokens: int, heads: int, dim: int, scale: Tensor | None) -> Tensor:
+        numbers = torch.randn(tokens, heads, dim, generator=generator).to(kv_dtype)
+        numbers = numbers.float() if kv_dtype.itemsize == 1 else numbers
+        return numbers if scale is None else (numbers * scale[:, None]).to(numbers.dtype)
 
-    keys = [draw(kv_len, need.kv.kv_heads, need.kv.k_dim) for kv_len, _ in rows]
-    values = [draw(kv_len, need.kv.kv_heads, need.kv.v_dim) for kv_len, _ in rows]
+    keys = [draw(kv_len, need.kv.kv_heads, need.kv.k_dim, k_scale) for kv_len, _ in rows]
+    values = [draw(kv_len, need.kv.kv_heads, need.kv.v_dim, v_scale) for kv_len, _ in rows]
     if isinstance(need.kv, Latent):
         values = [key[..., : need.kv.rank] for key in keys]
     fresh_k, fresh_v = [], []
@@ -117,7 +147,7 @@ def make_scene(
         table[row, : counts[row]], ids = ids[: counts[row]], ids[counts[row] :]
         past = np.arange(max(kv_len - query_len, 0))
         block, offset = torch.from_numpy(table[row, past // block_size]).long(), torch.from_numpy(past % block_size)
-        _store(cache, block, offset, keys[row][: len(past)], values[row][: len(past)])
+        _store(layer, block, offset, keys[row][: len(past)], values[row][: len(past)])
         missing = 0 if kv_len else query_len  # tokens of a padding row
         fresh_k += [keys[row][len(past) :], torch.full((missing, *keys[row].shape[1:]), NAN)]
         fresh_v += [values[row][len(past) :], torch.full((missing, *values[row].shape[1:]), NAN)]
@@ -136,8 +166,7 @@ def make_scene(
         kv_len=lengths[:, 0].copy(),
         block_table=table,
     )
-    sinks = torch.randn(need.query_heads, generator=generator) if need.sinks else None
-    return Scene(need, made, LayerKV(cache, sinks), layout, q, k, v, keys, values)
+    return Scene(need, made, layer, layout, q, k, v, keys, values)
 
 
 @pytest.fixture
