@@ -1,5 +1,5 @@
 # Every chore, one word each. ARGS passes more: make serve ARGS="--port 8001", make test ARGS="-k scheduler".
-.PHONY: help serve test long check parity conformance surface mutants sanitize bench wheels clean
+.PHONY: help serve test long check parity conformance surface mutants sanitize emulated bench wheels clean
 
 help: ## what the words mean
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,15 +41,19 @@ sanitize: ## the CPU kernels' tests on a library with GCC's address and undefine
 	@ci/install test
 	@ci/sanitize $(ARGS)
 
+emulated: ## the CPU kernels' tests as Haswell and aarch64, and products as ppc64le, by qemu: ARGS=haswell for one
+	@ci/install test
+	@ci/emulated $(ARGS)
+
 bench: ## offline throughput of the embedded model, then the host's share of a step
 	@ci/install serve
 	@.venv/bin/jackfield bench offline $(ARGS)
 	@.venv/bin/jackfield bench host
 
-wheels: ## the five wheels, into dist/
+wheels: ## the eight wheels, into dist/
 	@ci/install test
 	@.venv/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist \
-		./platforms ./attention_backends ./quantization ./core ./plugins/cpu
+		./platforms ./attention_backends ./quantization ./core ./gpu ./plugins/cpu ./plugins/cuda ./plugins/rocm
 	@ls dist
 
 clean: ## remove what the other words made, .venv included

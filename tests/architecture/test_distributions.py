@@ -11,7 +11,10 @@ IMPORTED_AS = {
     "huggingface-hub": "huggingface_hub",
     "prometheus-client": "prometheus_client",
     "pyzmq": "zmq",
-    **{f"jackfield-{name}": f"jackfield_{name}" for name in ("attention", "cpu", "platforms", "quantization")},
+    **{
+        f"jackfield-{name}": f"jackfield_{name}"
+        for name in ("attention", "cpu", "cuda", "gpu", "platforms", "quantization", "rocm")
+    },
 }
 # declared though no line imports them
 INDIRECT = {
@@ -21,7 +24,10 @@ INDIRECT = {
 }
 
 # imported only when a command needs it, and declared as an extra; by which folder
-OPTIONAL = {"jackfield-platforms": {"pytest": "jackfield_platforms/testing/conformance"}}
+OPTIONAL = {
+    "jackfield-platforms": {"pytest": "jackfield_platforms/testing/conformance"},
+    "jackfield-attention": {"triton": "jackfield_attention/triton"},
+}
 
 
 def requirement_names(requirements):
@@ -35,6 +41,9 @@ def test_the_workspace_has_these_distributions(dists):
         "jackfield-attention",
         "jackfield-quantization",
         "jackfield-cpu",
+        "jackfield-gpu",
+        "jackfield-cuda",
+        "jackfield-rocm",
     } <= set(dists)
 
 
@@ -53,11 +62,12 @@ def test_all_are_of_one_version(dists):
     assert {dist.project.get("version", __version__) for dist in dists.values()} == {__version__}
 
 
-def test_torch_has_one_floor(dists):
+def test_torch_has_one_floor_that_gpus_raise(dists):
     floors = {
         name: [one for one in dist.project["dependencies"] if one.startswith("torch")] for name, dist in dists.items()
     }
-    assert floors == {name: ["torch>=2.9"] for name in dists}
+    raised = {"jackfield-gpu", "jackfield-cuda", "jackfield-rocm"}  # that of Triton 3.6
+    assert floors == {name: ["torch>=2.10" if name in raised else "torch>=2.9"] for name in dists}
 
 
 def test_no_plugin_depends_on_the_core_or_imports_it(dists):

@@ -22,7 +22,9 @@ def loaded_by(*modules):
 
 
 def names_of(dist):
-    relative = (module.path.relative_to(dist.folder).with_suffix("") for module in dist.modules)
+    """Modules, but for those that need an extra."""
+    base = [module for module in dist.modules if "triton" not in module.path.parts]
+    relative = (module.path.relative_to(dist.folder).with_suffix("") for module in base)
     return [".".join(path.parts).removesuffix(".__init__") for path in relative]
 
 

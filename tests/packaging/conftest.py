@@ -1,4 +1,4 @@
-"""The five wheels, and a clean environment with them."""
+"""The eight wheels, and a clean environment with them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("platforms", "attention_backends", "quantization", "core", "plugins/cpu")
+FOLDERS = (
+    "platforms",
+    "attention_backends",
+    "quantization",
+    "core",
+    "gpu",
+    "plugins/cpu",
+    "plugins/cuda",
+    "plugins/rocm",
+)
 
 
 @pytest.fixture(scope="session")

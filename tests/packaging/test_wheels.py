@@ -1,4 +1,4 @@
-"""The five wheels, built and installed where no checkout is in sight."""
+"""The eight wheels, built and installed where no checkout is in sight."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ import pytest
 pytestmark = pytest.mark.packaging
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("jackfield", "jackfield_attention", "jackfield_cpu", "jackfield_platforms", "jackfield_quantization")
+PACKAGES = (
+    "jackfield",
+    "jackfield_attention",
+    "jackfield_cpu",
+    "jackfield_cuda",
+    "jackfield_gpu",
+    "jackfield_platforms",
+    "jackfield_quantization",
+    "jackfield_rocm",
+)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -49,13 +58,21 @@ def test_the_command_runs_from_the_wheels(run, clean, tmp_path):
     assert run(clean.parent / "jackfield", "--version", cwd=tmp_path) == "jackfield 0.1.0\n"
 
 
-def test_the_plugin_is_found_through_its_entry_point(run, clean, tmp_path):
+def test_plugins_are_found_through_their_entry_points(run, clean, tmp_path):
     said = json.loads(run(clean.parent / "jackfield", "platforms", "--json", cwd=tmp_path))
-    assert said["selected"] == "cpu"
-    assert [(one["name"], one["dist"], one["state"]) for one in said["platforms"]] == [
-        ("cpu", "jackfield-cpu", "usable"),
-        ("emulated", "jackfield-platforms", "usable"),
-        ("strict", "jackfield-platforms", "usable"),
-        ("strict-compiled", "jackfield-platforms", "usable"),
-    ]
-    assert [one["name"] for one in said["platforms"] if not one["by_name_only"]] == ["cpu"]
+    dists = {one["name"]: one["dist"] for one in said["platforms"]}
+    assert dists == {
+        "cpu": "jackfield-cpu",
+        "cuda": "jackfield-cuda",
+        "cuda-interpreted": "jackfield-cuda",
+        "emulated": "jackfield-platforms",
+        "rocm": "jackfield-rocm",
+        "rocm-interpreted": "jackfield-rocm",
+        "strict": "jackfield-platforms",
+        "strict-compiled": "jackfield-platforms",
+    }
+    states = {one["name"]: one["state"] for one in said["platforms"]}
+    assert "broken" not in states.values()
+    assert {states[name] for name in ("cpu", "emulated", "strict", "strict-compiled")} == {"usable"}
+    if states["cuda"] == states["rocm"] == "absent":  # no GPU here
+        assert said["selected"] == "cpu"

@@ -1,0 +1,1 @@
+"""Mixtures of experts in one call: tokens sorted by expert, products over all experts in one launch."""

@@ -1,0 +1,1 @@
+"""Elementwise functions and reductions over rows in Triton, and the table that offers them."""

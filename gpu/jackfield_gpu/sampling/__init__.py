@@ -1,0 +1,1 @@
+"""What sampling needs of whole vocabularies, in one launch a step."""
