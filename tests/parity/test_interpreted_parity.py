@@ -15,6 +15,8 @@ PROMPTS = (0, 2, 3, 4)  # up to 130 tokens: an interpreted step takes a second
 
 @pytest.mark.parametrize("platform", ["cuda-interpreted", "rocm-interpreted"])
 def test_tokens_equal_in_chunks_and_batches(small, platform, monkeypatch):
+    if platform == "rocm-interpreted" and small.name != "qwen3":
+        pytest.skip("the same kernels in other tiles: one model is enough")
     launch, launched = TritonAttention.launch, []
 
     def counted(backend, *arguments):
