@@ -51,6 +51,9 @@ class InterpretedGpu(GpuPlatform):
         page, free, total = (os.sysconf(name) for name in ("SC_PAGE_SIZE", "SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
         return Memory(total=page * total, free=page * free, limit="physical memory", shared=True)
 
+    def watch_memory(self, device: torch.device) -> Callable[[], int] | None:
+        return None
+
     def synchronize(self, device: torch.device) -> None:
         """Every call is done when it returns."""
 

@@ -66,6 +66,11 @@ class GpuPlatform(Platform):
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return Memory(total=total, free=min(total, free + cached), limit="GPU memory")
 
+    def watch_memory(self, device: torch.device) -> Callable[[], int] | None:
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        return lambda: torch.cuda.max_memory_allocated(device) - before
+
     def synchronize(self, device: torch.device) -> None:
         torch.cuda.synchronize(device)
 

@@ -74,6 +74,12 @@ class Platform(ABC):
         free, total = torch.accelerator.get_memory_info(device)
         return Memory(total=total, free=free)
 
+    def watch_memory(self, device: torch.device) -> Callable[[], int] | None:
+        """Begin to watch what is taken of `device`; the answer tells the most bytes that were taken at once since, over
+        what was when it began. None: nobody counts, and the core estimates what a step takes instead of running one.
+        """
+        return None
+
     def synchronize(self, device: torch.device) -> None:
         """Wait until everything that was launched on `device` is done."""
         torch.accelerator.synchronize(device)

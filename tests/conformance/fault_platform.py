@@ -49,6 +49,9 @@ class Sound(StrictPlatform):
     def memory(self, device: Any) -> Any:
         return self._part("memory", super().memory(device))
 
+    def watch_memory(self, device: Any) -> Any:
+        return self._part("watch_memory", super().watch_memory)(device)
+
     def fetch(self, tensor: Any) -> Any:
         return self._part("fetch", super().fetch)(tensor)
 

@@ -224,6 +224,10 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"check_attention_is_one_graph_for_all_layouts"},
     ),
     "more free than there is": ({"memory": Memory(total=100, free=200)}, {"check_memory_adds_up"}),
+    "a count that never moves": (
+        {"watch_memory": lambda device: lambda: 0},
+        {"check_watched_memory_is_what_was_taken"},
+    ),
     "no cache dtype": (
         {"capabilities": Capabilities(dtypes=("float32",), kv_dtypes=(), static_shapes=True)},
         {"check_capabilities_are_consistent"},

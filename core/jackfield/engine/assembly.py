@@ -23,6 +23,7 @@ from jackfield.engine.draft_assembly import (
     draft_text,
     size_together,
 )
+from jackfield.engine.dry_run import full_step_bytes
 from jackfield.engine.engine import Engine
 from jackfield.engine.kv_sizing import KVSize, agreed_memory
 from jackfield.engine.model_info import ModelInfo
@@ -137,8 +138,9 @@ def make_runner(blueprint: Blueprint, draft: DraftModel | None = None, *, progre
     """Load this rank's part of the model, size its cache as the other ranks do, capture what is planned."""
     platform, config = blueprint.platform, blueprint.config
     model, groups = _loaded(blueprint, progress=progress)
+    step_bytes = full_step_bytes(config, platform, blueprint.build, model, groups)
     memory = agreed_memory(lambda: platform.memory(blueprint.build.device), blueprint.build)
-    size, draft_size = size_together(blueprint, groups, draft, memory)
+    size, draft_size = size_together(blueprint, groups, draft, memory, step_bytes)
     block_size = groups[0].backend.block_size
     limits = Limits(
         config.max_num_seqs, config.max_num_batched_tokens, size.max_model_len, block_size, config.num_drafts

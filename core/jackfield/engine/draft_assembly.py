@@ -66,18 +66,19 @@ def check_draft(target: Blueprint, draft: Blueprint) -> None:
 
 
 def size_together(
-    target: Blueprint, groups: tuple[AttentionGroup, ...], draft: DraftModel | None, memory: Memory
+    target: Blueprint, groups: tuple[AttentionGroup, ...], draft: DraftModel | None, memory: Memory, step_bytes: int
 ) -> tuple[KVSize, KVSize | None]:
     """The target's cache and the draft model's. On one platform they share the bytes so that both hold the same number
     of tokens; on two the draft model's holds as many tokens as the target's, or what its platform has room for.
     """
     if draft is None:
-        return size_kv_cache(target.config, groups, memory), None
+        return size_kv_cache(target.config, groups, memory, step_bytes=step_bytes), None
     if draft.blueprint.platform.name != target.platform.name:
-        size = size_kv_cache(target.config, groups, memory)
+        size = size_kv_cache(target.config, groups, memory, step_bytes=step_bytes)
         return size, _size_elsewhere(draft, groups, size)
     both = (*groups, *draft.groups)
-    together = size_kv_cache(target.config, both, memory, step_bytes=activation_bytes(draft.blueprint.config))
+    both_steps = step_bytes + activation_bytes(draft.blueprint.config)
+    together = size_kv_cache(target.config, both, memory, step_bytes=both_steps)
     return (
         _part(together, groups, together.num_blocks[: len(groups)]),
         _part(together, draft.groups, together.num_blocks[len(groups) :], draft.blueprint.config.max_model_len),
@@ -96,14 +97,15 @@ def _size_elsewhere(draft: DraftModel, groups: Sequence[AttentionGroup], size: K
         (count - 1) * group.backend.block_size for group, count in zip(groups, size.num_blocks, strict=True)
     )
     wanted = [blocks_for(num_tokens, group.backend.block_size) + 1 for group in draft.groups]
-    free = free_bytes(blueprint.config, blueprint.platform.memory(blueprint.build.device))
+    memory, step_bytes = blueprint.platform.memory(blueprint.build.device), activation_bytes(blueprint.config)
+    free = free_bytes(blueprint.config, memory, step_bytes)
     config = msgspec.structs.replace(
         blueprint.config,
         kv_cache_memory=min(blocks_bytes(draft.groups, wanted), free),
         max_model_len=min(size.max_model_len, blueprint.config.max_model_len),
         must_fit_max_model_len=True,
     )
-    return size_kv_cache(config, draft.groups, blueprint.platform.memory(blueprint.build.device))
+    return size_kv_cache(config, draft.groups, memory, step_bytes=step_bytes)
 
 
 def draft_runner(draft: DraftModel, size: KVSize, *, progress: bool) -> ModelRunner:

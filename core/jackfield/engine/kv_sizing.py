@@ -39,13 +39,11 @@ def agreed_memory(read: Callable[[], Memory], build: Build) -> Memory:
     return msgspec.structs.replace(memory, free=int(comm.all_gather(free).min()))
 
 
-def size_kv_cache(
-    config: EngineConfig, groups: Sequence[AttentionGroup], memory: Memory, *, step_bytes: int = 0
-) -> KVSize:
+def size_kv_cache(config: EngineConfig, groups: Sequence[AttentionGroup], memory: Memory, *, step_bytes: int) -> KVSize:
     """Split the bytes among the groups; ConfigError with the numbers when not even one sequence fits.
 
-    A user who did not ask for a length gets the longest that fits, up to the model's own. `step_bytes` are what others
-    on the device need beside this model's own step.
+    A user who did not ask for a length gets the longest that fits, up to the model's own. `step_bytes` are what a full
+    step takes beside weights and cache.
     """
     num_bytes = config.kv_cache_memory or free_bytes(config, memory, step_bytes)
     needs = [GroupNeed(group.block_bytes, group.window, group.backend.block_size) for group in groups]
@@ -84,9 +82,8 @@ def _experts_size(model: ModelConfig) -> int:
     return 0 if experts is None else experts.top * (4 * model.hidden_size + 3 * experts.inner_size)
 
 
-def free_bytes(config: EngineConfig, memory: Memory, step_bytes: int = 0) -> int:
-    """What is left for blocks beside a full step and the `step_bytes` of others; ConfigError when nothing is."""
-    step_bytes += activation_bytes(config)
+def free_bytes(config: EngineConfig, memory: Memory, step_bytes: int) -> int:
+    """What is left for blocks beside a full step; ConfigError when nothing is."""
     free = int(memory.free * config.memory_utilization) - step_bytes
     if free <= 0:
         raise ConfigError(

@@ -37,6 +37,11 @@ class EmulatedPlatform(Platform):
         memory = self.torch_device.memory
         return Memory(total=memory.limit, free=memory.limit - memory.allocated, limit="emulated")
 
+    def watch_memory(self, device: torch.device) -> Callable[[], int] | None:
+        memory = self.torch_device.memory
+        before = memory.peak = memory.allocated
+        return lambda: memory.peak - before
+
     def synchronize(self, device: torch.device) -> None:
         """Operations are done when they return; until the next program runs, reading costs no wait."""
         self.torch_device.guarded = False

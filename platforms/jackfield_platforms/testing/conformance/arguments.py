@@ -17,6 +17,7 @@ from jackfield_platforms.testing.conformance import (
     fuse_checks,
     graph_checks,
     linear_checks,
+    memory_checks,
     ops_checks,
     piece_checks,
     plan_checks,
@@ -78,6 +79,7 @@ ARGUMENTS: Mapping[str, Argument] = {
     "captured": Argument(
         plan_checks.captured, '`buckets`, a `graph_runner` that captures, and a backend whose `graphs` is not "none"'
     ),
+    "watched": Argument(memory_checks.watched, "a `watch_memory` that counts, not None"),
     "rms_norm": Argument(ops_checks.rms_norm, "an implementation of the op; plain torch is one"),
     "reduce_add_rms_norm": Argument(ops_checks.reduce_add_rms_norm, "an implementation of the op; plain torch is one"),
     "silu_mul": Argument(ops_checks.silu_mul, "an implementation of the op; plain torch is one"),

@@ -6,6 +6,8 @@ an emulated device reports a constant. What the engine sizes its cache with is `
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from jackfield_platforms.ops import OpSpec, resolve
@@ -15,6 +17,7 @@ from jackfield_platforms.testing.conformance.attention_cases import AttentionCas
 from jackfield_platforms.testing.conformance.mismatch import expect
 from jackfield_platforms.testing.conformance.subject import Subject
 
+_TAKEN = 8 << 20  # bytes of a tensor
 _ROOM = 1.05  # of what block_bytes says: alignment, scales
 
 
@@ -25,6 +28,31 @@ def check_memory_adds_up(subject: Subject) -> None:
     expect(memory.total > 0, f"total is {memory.total}")
     expect(0 <= memory.free <= memory.total, f"free is {memory.free} of {memory.total}")
     expect(memory.limit, "limit does not say what set the total")
+
+
+def watched(subject: Subject) -> Iterator[tuple[str, Subject]]:
+    """The platform, if it counts what is taken of its memory."""
+    if subject.platform.watch_memory(subject.platform.device()) is not None:
+        yield subject.name, subject
+
+
+def check_watched_memory_is_what_was_taken(watched: Subject) -> None:
+    """The most at once, not the sum, and not what was there before."""
+    platform = watched.platform
+    device = platform.device()
+    held = torch.ones(_TAKEN, dtype=torch.uint8, device=device)
+    count = platform.watch_memory(device)
+    assert count is not None
+    for _ in range(3):
+        both = [torch.ones(_TAKEN, dtype=torch.uint8, device=device) for _ in range(2)]
+        del both
+    platform.synchronize(device)
+    del held
+    taken = count()
+    expect(
+        2 * _TAKEN <= taken <= 2.5 * _TAKEN,
+        f"two tensors of {_TAKEN} bytes were there at once; {taken} bytes are said to be",
+    )
 
 
 @torch.inference_mode()
