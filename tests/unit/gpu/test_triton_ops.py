@@ -36,13 +36,14 @@ def test_the_kit_s_checks_hold(op, check, arch, seed):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("op", OF_SAMPLING)
 def test_the_kit_s_checks_of_sampling_hold(op, seed):
-    holds(sampling_ops_checks, op, OF_SAMPLING[op], "sm_90", seed)
+    holds(sampling_ops_checks, op, OF_SAMPLING[op], "sm_90", seed, dtypes=DTYPES if op == "argmax" else DTYPES[:1])
 
 
-def holds(checks, op, check, arch, seed):
+def holds(checks, op, check, arch, seed, dtypes=DTYPES):
+    """Of some ops all logits are float32, whatever the dtype: it is the same case each time."""
     cases = [(name, case) for name, case in getattr(checks, op)(subject(arch)) if name.startswith("triton")]
     assert [name for name, _ in cases] == [f"triton-{dtype}" for dtype in DTYPES]
-    for _, case in cases:
+    for _, case in cases[: len(dtypes)]:
         getattr(checks, check)(case, seed)
 
 
