@@ -58,26 +58,42 @@ INLINE float* part_at(const Job& job, int64_t slot, int64_t head) {
     return (float*)(job.parts + (slot * job.shape->kv_heads + head) * job.part_bytes);
 }
 
-// All parts of an item's answers are there: weigh them by their highest scores.
-static void merge(const Job& job, const StepItem& item, int64_t head, float* answer) {
+// One row's part of its answer.
+struct PartRow {
+    const float* answer;
+    float top, sum;
+};
+INLINE PartRow part_row(const Job& job, int64_t slot, int64_t head, int64_t rows, int64_t row) {
+    const float* part = part_at(job, slot, head);
+    const int64_t dim = job.shape->v_dim;
+    return {part + row * dim, part[rows * dim + row], part[rows * (dim + 1) + row]};
+}
+
+// All parts of a group's answers are there: weigh them by their highest scores. `item` says whose they are.
+static void merge(const Job& job, const StepItem& item, int64_t number, int64_t head, float* answer) {
     const AttentionShape& shape = *job.shape;
-    const StepGroup& group = job.step->group[item.group];
-    const int64_t rows = item.queries * group_of(shape);
+    const StepGroup& group = job.step->group[number];
+    const int64_t lines = group_of(shape), rows = item.queries * lines, parts = group.common_parts + group.parts;
     for (int64_t row = 0; row < rows; row++) {
+        const auto part_of = [&](int64_t part) {
+            if (part >= group.common_parts)
+                return part_row(job, group.slot + part - group.common_parts, head, rows, row);
+            return part_row(job, group.common_slot + part, head, group.common_rows * lines, group.place * lines + row);
+        };
         float top = LOWEST, sum = 0;
-        for (int64_t part = 0; part < group.parts; part++) {
-            const float here = part_at(job, group.slot + part, head)[rows * shape.v_dim + row];
+        for (int64_t part = 0; part < parts; part++) {
+            const float here = part_of(part).top;
             top = here > top ? here : top;
         }
         memset(answer, 0, shape.v_dim * 4);
-        for (int64_t part = 0; part < group.parts; part++) {
-            const float* own = part_at(job, group.slot + part, head);
-            const V scale = weight_of(all(own[rows * shape.v_dim + row] - top));
+        for (int64_t part = 0; part < parts; part++) {
+            const PartRow own = part_of(part);
+            const V scale = weight_of(all(own.top - top));
             float lanes[LANES];
             store(lanes, scale);
-            sum += lanes[0] * own[rows * (shape.v_dim + 1) + row];
+            sum += lanes[0] * own.sum;
             for (int64_t k = 0; k < shape.v_dim; k += LANES)
-                store(answer + k, fma(load(own + row * shape.v_dim + k), scale, load(answer + k)));
+                store(answer + k, fma(load(own.answer + k), scale, load(answer + k)));
         }
         finish(job, item, head, row, answer, top, sum);
     }
@@ -142,8 +158,13 @@ static void attend(const Job& job, const Share& share, const Share& next) {
     float* part = part_at(job, item.slot, head);
     memcpy(part, answers, rows * (shape.v_dim + 1) * 4);
     for (int64_t i = 0; i < rows; i++) part[rows * (shape.v_dim + 1) + i] = sum(load(sums + i * LANES));
-    if (__atomic_sub_fetch(&job.left[item.group * shape.kv_heads + head], 1, __ATOMIC_ACQ_REL) == 0)
-        merge(job, item, head, answers);
+    for (int32_t member = 0; member < (item.common ? item.queries : 1); member++) {
+        const int64_t number = item.group + member;
+        if (__atomic_sub_fetch(&job.left[number * shape.kv_heads + head], 1, __ATOMIC_ACQ_REL) != 0) continue;
+        StepItem own = item;
+        if (item.common) own.row += member, own.queries = 1;
+        merge(job, own, number, head, answers);
+    }
 }
 
 constexpr int64_t WRITES_A_JOB = 4;
@@ -174,7 +195,10 @@ void attention(const AttentionShape* shape, const AttentionStep* step, const Att
     const int64_t counters = step->groups * shape->kv_heads;
     uint8_t* memory = step->groups ? (uint8_t*)pool_shared(1, (unsigned long)(parts + counters * 4)) : nullptr;
     Job job{shape, step, call, memory, part_bytes, (int32_t*)(memory + parts)};
-    for (int64_t i = 0; i < counters; i++) job.left[i] = step->group[i / shape->kv_heads].parts;
+    for (int64_t i = 0; i < counters; i++) {
+        const StepGroup& group = step->group[i / shape->kv_heads];
+        job.left[i] = group.parts + group.common_parts;
+    }
     if (shape->dtype == IN_FLOAT32) return run<Float32Pairs>(job);
 #if defined(__AVX512BF16__)
     run<Bfloat16Dots>(job);

@@ -37,9 +37,13 @@ struct StepItem {  // some queries of a row and some of the keys that they see; 
     int32_t row, first_query, queries;
     int32_t start, stop;  // keys; start is a multiple of 16
     int32_t group, slot;  // items of equal group hold parts of the same answers; -1: not split
+    int32_t common;  // 1: the one query of each of `queries` rows that hold these keys in the same blocks: of `row`
+                     // and those after it, whose groups are `group` and those after it
 };
-struct StepGroup {  // of parts; their slots are neighbours, the earliest keys first
+struct StepGroup {  // of parts; the slots of either kind are neighbours, the earliest keys first
     int32_t parts, slot;
+    int32_t common_parts, common_slot;  // of keys that other rows have in common with this one, before its own
+    int32_t common_rows, place;         // how many rows these parts are of, and which of them this one is
 };
 
 struct AttentionStep {

@@ -190,6 +190,59 @@ def test_one_long_sequence_is_shared_by_all_threads(serve, threads, rows, dtype)
         scene.check(scene.backend.run(scene.q, scene.k, scene.v, scene.layer, plan))
 
 
+def hold_in_common(scene: Scene, row: int, other: int, blocks: int) -> None:
+    """The first blocks of `row` become those of `other`, as the prefix cache has it."""
+    keys = blocks * scene.backend.block_size
+    scene.layout.block_table[row, :blocks] = scene.layout.block_table[other, :blocks]
+    for numbers in (scene.keys, scene.values):
+        numbers[row][:keys] = numbers[other][:keys]
+
+
+decoding = st.lists(st.tuples(st.integers(1, 600), st.integers(0, 40)), min_size=2, max_size=9)
+
+
+@given(
+    rows=decoding,
+    prompt=st.sampled_from([None, 0, 1, 3]),
+    need=changes,
+    size=st.sampled_from([16, 32, 128]),
+    threads=st.sampled_from([1, 3]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=150, deadline=None)
+def test_keys_that_rows_have_in_common_are_read_for_all_of_them(rows, prompt, need, size, threads, seed):
+    lengths = [(kv_len, 1) for kv_len, _ in rows]
+    if prompt is not None:
+        lengths.insert(min(prompt, len(lengths)), (150, 40))
+    scene = a_scene(lengths, a_need(**need), block_size=size, seed=seed)
+    if isinstance(scene.backend.need.kv, Paged):
+        for row, (_, blocks) in zip(range(1, len(lengths)), rows[1:], strict=False):
+            past = min(kv_len - new for kv_len, new in lengths[row - 1 : row + 1])
+            hold_in_common(scene, row, row - 1, min(blocks, past // size))
+    scene.backend.library.jackfield_set_threads(threads)
+    plan = scene.plan()
+    for _ in range(2):  # what is kept between calls is not stale in the second
+        scene.check(scene.backend.run(scene.q, scene.k, scene.v, scene.layer, plan))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("common", "rows", "groups"),
+    [([1024] * 32, 32, 32), ([1024] * 70, 70, 70), ([128, 128, 0, 96, 300, 304], 6, 4), ([96] * 9, 9, 0)],
+    ids=["one run", "runs of at most 48", "two runs of two", "too short"],
+)
+def test_runs_of_rows_with_keys_in_common(serve, dtype, common, rows, groups):
+    """Of one thread nothing is split: a group is a row whose first keys are read with others'."""
+    serve(1)
+    scene = a_scene([(1100 + 3 * row, 1) for row in range(rows)], a_need(dtype))
+    for row in range(1, rows):
+        if common[row] and common[row - 1]:
+            hold_in_common(scene, row, row - 1, min(common[row], common[row - 1]) // 16)
+    plan = scene.plan()
+    assert plan.step.groups == groups
+    scene.check(scene.backend.run(scene.q, scene.k, scene.v, scene.layer, plan))
+
+
 def test_threads_may_change_between_plan_and_run(serve):
     serve(4)
     scene = a_scene([(8192, 1), (70, 70)], a_need())
