@@ -70,7 +70,7 @@ class WritesPaddingIntoBlockOne(Misplaced):
 
 class WritesOneSlotFurther(Misplaced):
     def change(self, plan):
-        plan.slots += 1
+        plan.slots[plan.slots % self.block_size < self.block_size - 1] += 1  # never past the cache's end
 
 
 class LosesTheLastTile(Misplaced):
