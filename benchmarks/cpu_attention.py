@@ -18,8 +18,8 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
+from attention_layout import layout_of
 
 from jackfield_attention.paged import PagedTorchAttention
 from jackfield_cpu.native_attention import NativeAttention
@@ -62,7 +62,7 @@ def main() -> None:
 
 def measure(rows: list[tuple[int, int]], seconds: float) -> dict[str, float]:
     """Medians of one case, the backends and a plain read in turn."""
-    layout = layout_of(rows)
+    layout = layout_of(rows, BLOCK)
     made = {name: Backend(backend, layout) for name, backend in BACKENDS.items()}
     spent: dict[str, list[float]] = {name: [] for name in (*made, *(f"{name}_plan" for name in made), "read")}
     memory = torch.ones(APART // 4, dtype=torch.float32)
@@ -115,21 +115,6 @@ class Backend:
     def run(self) -> None:
         self.turn = (self.turn + 1) % len(self.layers)
         self.backend.run(self.q, self.k, self.v, self.layers[self.turn], self.plan)
-
-
-def layout_of(rows: list[tuple[int, int]]) -> Layout:
-    """Rows in shuffled blocks."""
-    lengths = np.array(rows, np.int32)
-    width = -(-int(lengths[:, 0].max()) // BLOCK)
-    table = np.random.default_rng(0).permutation(np.arange(1, 1 + len(rows) * width, dtype=np.int32))
-    return Layout(
-        num_rows=len(rows),
-        num_tokens=int(lengths[:, 1].sum()),
-        query_start=np.concatenate(([0], np.cumsum(lengths[:, 1]))).astype(np.int32),
-        num_new=lengths[:, 1].copy(),
-        kv_len=lengths[:, 0].copy(),
-        block_table=table.reshape(len(rows), width),
-    )
 
 
 def timed(work: Callable[[], Any]) -> float:

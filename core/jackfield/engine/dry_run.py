@@ -31,8 +31,7 @@ def full_step_bytes(
     Measured where the platform can watch its memory and runs any shape, otherwise an estimate. A user who gave the
     cache its size is not kept waiting; drafts are not tried, so that with them the estimate stands.
     """
-    scheduled = platform.capabilities()
-    if config.kv_cache_memory or config.num_drafts or scheduled.static_shapes:
+    if config.kv_cache_memory or config.num_drafts or platform.capabilities().static_shapes:
         return activation_bytes(config)
     watched = platform.watch_memory(build.device)
     if watched is None:

@@ -1,0 +1,22 @@
+"""A step's layout for benchmarks of attention."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jackfield_platforms.attention import Layout
+
+
+def layout_of(rows: list[tuple[int, int]], block: int) -> Layout:
+    """Rows of (kv_len, new tokens) in shuffled blocks."""
+    lengths = np.array(rows, np.int32)
+    width = -(-int(lengths[:, 0].max()) // block)
+    table = np.random.default_rng(0).permutation(np.arange(1, 1 + len(rows) * width, dtype=np.int32))
+    return Layout(
+        num_rows=len(rows),
+        num_tokens=int(lengths[:, 1].sum()),
+        query_start=np.concatenate(([0], np.cumsum(lengths[:, 1]))).astype(np.int32),
+        num_new=lengths[:, 1].copy(),
+        kv_len=lengths[:, 0].copy(),
+        block_table=table.reshape(len(rows), width),
+    )
