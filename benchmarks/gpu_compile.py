@@ -35,6 +35,7 @@ TARGETS = {
     "gfx90a": GPUTarget("hip", "gfx90a", 64),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
+FLOAT8 = {"sm_90": "fp8e4nv", "gfx942": "fp8e4b8"}  # of GPUs that multiply 8-bit floats, as Triton calls them
 OF_PLUGINS = ("ops", "linear", "experts", "sampling")  # parts of jackfield_gpu that list kernels of their own
 ALIGNED = [["tt.divisibility", 16]]
 AMD_FACTS = {"registers": "vgpr_count", "spills": "vgpr_spill_count"}
@@ -48,6 +49,8 @@ def listed(arch: str) -> Iterator[Signature]:
     for part in OF_PLUGINS:
         if importlib.util.find_spec(f"jackfield_gpu.{part}") is not None:
             yield from importlib.import_module(f"jackfield_gpu.{part}.signatures").signatures()
+    if arch in FLOAT8:
+        yield from importlib.import_module("jackfield_gpu.linear.signatures").float8_signatures(FLOAT8[arch])
 
 
 def compiled(one: Signature, target: GPUTarget) -> Any:
