@@ -8,6 +8,8 @@ import msgspec
 
 from jackfield.field_error import FieldError
 
+MAX_LOGPROBS = 20  # alternatives beside a sampled token, as with OpenAI
+
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the next token is chosen and when to stop.
@@ -101,5 +103,5 @@ _RANGES: dict[str, tuple[tuple[type, ...], float, float]] = {
     "seed": (_INTEGER, -(2**63), 2**63 - 1),
     "max_tokens": (_INTEGER, 1, _MOST),
     "min_tokens": (_INTEGER, 0, _MOST),
-    "logprobs": (_INTEGER, 0, 20),
+    "logprobs": (_INTEGER, 0, MAX_LOGPROBS),
 }

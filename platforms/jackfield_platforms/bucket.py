@@ -81,6 +81,11 @@ class BucketPlan:
         """The same plan, in which a step that no planned bucket holds is an error; here every size is as good."""
         return self
 
+    @property
+    def is_strict(self) -> bool:
+        """Whether it forbids what no planned bucket holds, and so whatever would be compiled after the warm-up."""
+        return False
+
     def place(self, need: RowSizes) -> tuple[Placement, ...]:
         """Launches that together hold all rows (at least one), in order."""
         num_rows = len(need)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
 
@@ -31,7 +29,6 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     asynchronous: bool = False  # launch returns before the device is done, so that the overlapped loop pays
     pinned_memory: bool = False  # host buffers that are copied from should be page-locked
     static_shapes: bool = False  # only planned buckets may run
-    sampling: Literal["separate", "in_graph"] = "separate"
     max_ranks: int | None = 1  # among which one model may be split (tensor parallelism); None: no limit
     memory_utilization: float = 0.9
     scheduling: SchedulingRules = SchedulingRules()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
@@ -90,7 +90,7 @@ class GraphRunner(ABC):
         """
 
     # optional
-    captures: ClassVar[bool] = True  # whether it captures at all
+    captures: bool = True  # whether it captures at all
 
     def pieces(self) -> Pieces | str:
         """How to capture a program in pieces, or why that cannot be."""

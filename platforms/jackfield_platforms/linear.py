@@ -95,6 +95,7 @@ class Encoded(msgspec.Struct):
     zero: Tensor | None = None  # int16, the shape of `scale`; 0 to 2 ** bits
     order: Tensor | None = None  # int64 [in]: column j multiplies input order[j]
     dtype: str = "float32"  # of the activations: that of gathered rows, where the data is not plain
+    layer: str = ""  # the layer's name, for ops that keep or look up something of each
 
 
 class QuantMethod(ABC):

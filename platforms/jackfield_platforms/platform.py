@@ -128,6 +128,12 @@ class Platform(ABC):
         """How programs are captured and replayed; the default captures nothing."""
         return EagerRunner()
 
+    def num_compilations(self) -> int | None:
+        """How many programs the framework has compiled in this process so far, whoever wanted them; None: it does not
+        say. Where shapes are static the core counts, logs and may forbid those that come after the warm-up.
+        """
+        return None
+
     def collectives(self) -> str:
         """The torch.distributed backend that `communicator` connects ranks with."""
         return torch.distributed.get_default_backend_for_device(self.device_type)

@@ -88,7 +88,7 @@ FAMILIES = (
     ),
     Family(("jackfield_platforms.testing.strict_graphs",), 2, {"buckets": parts.padded_rows}, ("graph_checks",)),
     Family(
-        tuple(f"jackfield.runner.{name}" for name in ("draw", "candidates", "sampler")),
+        tuple(f"jackfield.runner.{name}" for name in ("draw", "candidates", "sampler", "planned_sampler")),
         8,
         {},
         ("ids_follow", "frequencies", "logprobs or masks"),

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from jackfield.conformance import sampler_checks
+from jackfield.runner import planned_sampler
 from jackfield.runner import sampler as sampling
 from jackfield_platforms import reference
 from jackfield_platforms.testing.conformance.run import KitOptions, check
@@ -15,7 +16,8 @@ from jackfield_platforms.testing.conformance.subject import load_subject
 CHECKS = {name for name in vars(sampler_checks) if name.startswith("check_")}
 DRAW, CANDIDATES, THRESHOLD = sampling.draw, sampling.from_candidates, reference.sampling_threshold
 
-LOGPROBS, UNPACK = sampling._logprobs, sampling._unpack
+FILL = planned_sampler.PlannedSampler.fill
+LOGPROBS, UNPACK = sampling.logprobs, sampling.unpack
 
 
 def run(subject, seeds=1, match="frequencies or ids_follow or logprobs or masks"):
@@ -70,6 +72,12 @@ def min_p_of_all(self, logits, random):
     )
 
 
+def rows_in_reverse(self, rows, size, masks):
+    """Each row is sampled with the numbers of another."""
+    inputs, variant = FILL(self, rows, size, masks)
+    return inputs._replace(numbers=inputs.numbers.flip(1)), variant
+
+
 FAULTS = {
     "hotter": (sampling, "draw", hotter, {"check_frequencies_follow_the_temperature"}),
     "the last of the kept is never drawn": (
@@ -96,15 +104,21 @@ FAULTS = {
     "min-p of all": (sampling.Sampler, "_draw", min_p_of_all, {"check_frequencies_follow_min_p"}),
     "logprobs of something hotter": (
         sampling,
-        "_logprobs",
+        "logprobs",
         lambda logits, ids, count: LOGPROBS(logits / 1.7, ids, count),
         {"check_logprobs_are_of_the_models_own_distribution"},
     ),
     "masks in the order of the other end": (
         sampling,
-        "_unpack",
+        "unpack",
         lambda masks, vocab: UNPACK(masks, vocab).flip(-1),
         {"check_masks_forbid_ids"},
+    ),
+    "numbers of another row at fixed sizes": (
+        planned_sampler.PlannedSampler,
+        "fill",
+        rows_in_reverse,
+        {"check_ids_follow_from_the_uniform_numbers"},
     ),
     "few halvings": (reference, "_NUM_HALVINGS", 3, {"check_frequencies_follow_top_k"}),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from engine_runs import check, engine_for, run
 
+from jackfield.runner.planned_sampler import VARIANTS
 from jackfield_platforms.bucket import Limits
 from jackfield_platforms.buckets.ladder import PowersOfTwo
 from jackfield_platforms.buckets.phase_rule import PhaseRule
@@ -60,5 +61,7 @@ def test_every_program_compiles_as_one_graph_and_gives_the_same_tokens(small):
     runner = engine._executor
     graphs, plan = runner._programs._graphs, runner._buckets
     assert graphs.num_graph_breaks == 0
-    assert graphs.num_captures == 2 * len(plan.buckets()) + len(plan.sampling_sizes())
+    a_bucket = ("embed", "forward", "take", "tokens")
+    a_size = ("logits", *VARIANTS, "logprobs", "remember")
+    assert graphs.num_captures == len(a_bucket) * len(plan.buckets()) + len(a_size) * runner._sampling.num_planned + 1
     print(f"{small.name}: {graphs.num_captures} programs compiled")

@@ -22,6 +22,12 @@ _NEAR_TIE = 1e-5  # logits closer than this in float64 may fall either way in fl
 _PROMPTS = (1, 2, 17, 40, 90)  # lengths
 _NEW_TOKENS = 20
 _MIXED_REQUESTS = 30
+_KINDS: tuple[dict[str, Any], ...] = (  # of sampling
+    {"temperature": 0},
+    {"temperature": 0.7, "min_p": 0.1},
+    {"temperature": 1.0, "top_p": 0.9, "logprobs": 2},
+    {"temperature": 0, "frequency_penalty": 0.5, "logit_bias": {3: 1.0}},
+)
 Prompts = list[list[int]]
 
 
@@ -60,18 +66,22 @@ def check_tokens_of_preempted_sequences(float32_subject: Subject, seed: int, tmp
 
 
 def check_nothing_is_captured_after_the_warm_up(float32_subject: Subject, seed: int, tmp_path: Path) -> None:
-    """Requests of many lengths come while others run: every step finds a bucket that was captured at the start."""
+    """Requests of many lengths and kinds come while others run: every step finds what was captured at the start, and
+    the platform compiles nothing else.
+    """
     engine = _engine(float32_subject, seed, tmp_path)
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, 100, (_MIXED_REQUESTS, 2), generator=generator).tolist()
     for place, (prompt, new_tokens) in enumerate(lengths):
-        params = SamplingParams(temperature=0, max_tokens=1 + new_tokens % 9, seed=0)
+        params = SamplingParams(max_tokens=1 + new_tokens % 9, seed=0, **_KINDS[place % len(_KINDS)])
         engine.add(EngineRequest(str(place), _prompts(seed + place, [prompt])[0], params))
         engine.step()
     while engine.has_work:
         engine.step()
-    late = engine.stats().num_late_captures
+    stats = engine.stats()
+    late, compiled = stats.num_late_captures, stats.num_late_compilations
     expect(late == 0, f"{late} sizes were captured after the warm-up, over {_MIXED_REQUESTS} requests")
+    expect(compiled == 0, f"{compiled} programs were compiled after the warm-up, over {_MIXED_REQUESTS} requests")
 
 
 def _engine(subject: Subject, seed: int, folder: Path, **options: Any) -> Engine:

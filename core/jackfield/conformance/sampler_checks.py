@@ -7,13 +7,14 @@ numbers come from seed and position, so that nothing here is left to chance.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
+from jackfield.conformance.planned_rows import PlannedRows
 from jackfield.engine.step import Start
 from jackfield.runner.sampler import Sampled, Sampler
 from jackfield.runner.slot_sampling import RandomRows, SlotSampling
@@ -31,6 +32,9 @@ _LOGPROB_ERROR = 1e-4  # of float32 logits around 100
 _FLAT: dict[str, Any] = {"temperature": 100.0, "top_p": 0.99}  # more tokens than the short way to top-p looks at
 _NEAR = 3e-5  # a uniform number this near the border of two tokens may fall either way in float32
 _ATTEMPTS = 20
+Way = Literal["waits", "does not wait", "runs at fixed sizes"]
+_WAYS: tuple[Way, ...] = ("waits", "does not wait", "runs at fixed sizes")
+_WAITS, _, _PLANNED = _WAYS
 
 
 def check_frequencies_follow_the_temperature(subject: Subject, seed: int) -> None:
@@ -72,16 +76,15 @@ def check_ids_follow_from_the_uniform_numbers(subject: Subject, seed: int) -> No
         logits = _clear_logits(seed, params)
         masses = _masses(logits, params)
         bounds = masses.cumsum(0)
-        for may_wait in (True, False):
-            ids, uniforms = _sampled(subject, logits, params, may_wait=may_wait, steps=1)
+        for way in _WAYS:
+            ids, uniforms = _sampled(subject, logits, params, way, steps=1)
             wanted = torch.searchsorted(bounds, uniforms.double(), right=True).clamp(max=_VOCAB - 1)
             clear = (bounds[wanted] - uniforms).abs().minimum(
                 (bounds[wanted] - masses[wanted] - uniforms).abs()
             ) > _NEAR
             wrong = int(((ids != wanted) & clear).sum())
-            how = "waits" if may_wait else "does not wait"
             expect(
-                wrong == 0, f"{wrong} of {len(ids)} ids are others than {kind or 'plain'} draws of a sampler that {how}"
+                wrong == 0, f"{wrong} of {len(ids)} ids are others than {kind or 'plain'} draws of a sampler that {way}"
             )
 
 
@@ -89,16 +92,18 @@ def check_logprobs_are_of_the_models_own_distribution(subject: Subject, seed: in
     """Of the sampled token, its rank, and of the likeliest: of the logits as they came, whatever the temperature."""
     logits = _logits(seed)
     params = SamplingParams(temperature=1.7, logprobs=5, seed=0)
-    sampled = _step(subject, logits, params)
     scores = logits.double().log_softmax(0)
-    ids, found = sampled.ids.cpu(), sampled.logprobs
-    assert found is not None
-    compare(found.own, scores[ids], _LOGPROB_ERROR, "logprobs of the sampled tokens")
-    ranks = (scores[None] > scores[ids][:, None]).sum(1) + 1
-    expect(torch.equal(found.rank.cpu(), ranks), "ranks of the sampled tokens are others")
-    top = scores.topk(5)
-    expect(bool((found.top_ids.cpu() == top.indices).all()), "the likeliest tokens are others")
-    compare(found.top, top.values.expand(_SEQUENCES, -1), _LOGPROB_ERROR, "logprobs of the likeliest tokens")
+    for way in _WAYS:
+        sampled = _step(subject, logits, params, way)
+        ids, found = sampled.ids.cpu(), sampled.logprobs
+        assert found is not None
+        compare(found.own, scores[ids], _LOGPROB_ERROR, f"logprobs of the sampled tokens of a sampler that {way}")
+        ranks = (scores[None] > scores[ids][:, None]).sum(1) + 1
+        expect(torch.equal(found.rank.cpu(), ranks), f"ranks of the sampled tokens are others where the sampler {way}")
+        top = scores.topk(5)
+        top_ids, likeliest = found.top_ids[:, :5].cpu(), found.top[:, :5]
+        expect(bool((top_ids == top.indices).all()), f"the likeliest tokens are others where the sampler {way}")
+        compare(likeliest, top.values.expand(_SEQUENCES, -1), _LOGPROB_ERROR, "logprobs of the likeliest tokens")
 
 
 def check_masks_forbid_ids(subject: Subject, seed: int) -> None:
@@ -108,15 +113,18 @@ def check_masks_forbid_ids(subject: Subject, seed: int) -> None:
     words = torch.zeros(_SEQUENCES, -(-_VOCAB // 32), dtype=torch.int64)
     words[torch.arange(_SEQUENCES), allowed // 32] = 1 << (allowed % 32)
     masks = words.to(torch.int32)  # bit 31 is the sign
-    sampled = _step(subject, _logits(seed), SamplingParams(temperature=1.0, seed=0), masks)
-    wrong = int((sampled.ids.cpu() != allowed).sum())
-    expect(wrong == 0, f"{wrong} of {_SEQUENCES} rows sampled an id that their mask forbids")
+    for way in _WAYS:
+        sampled = _step(subject, _logits(seed), SamplingParams(temperature=1.0, seed=0), way, masks)
+        wrong = int((sampled.ids.cpu() != allowed).sum())
+        expect(
+            wrong == 0, f"{wrong} of {_SEQUENCES} rows sampled an id that their mask forbids where the sampler {way}"
+        )
 
 
-def _step(subject: Subject, logits: Tensor, params: SamplingParams, masks: Tensor | None = None) -> Sampled:
+def _step(subject: Subject, logits: Tensor, params: SamplingParams, way: Way, masks: Tensor | None = None) -> Sampled:
     """One step of all sequences."""
     device = subject.platform.device()
-    sampler, slots = _started(subject, params, may_wait=True)
+    sampler, slots = _started(subject, params, way)
     rows = slots.rows(np.arange(_SEQUENCES), np.full(_SEQUENCES, 1))
     given = logits.to(device).expand(_SEQUENCES, -1).contiguous()
     sampled = sampler.sample(given, rows, None if masks is None else masks.to(device))
@@ -128,11 +136,11 @@ def _check_frequencies(subject: Subject, seed: int, params: SamplingParams) -> N
     """Pearson's chi-square of what was drawn, with both ways to the thresholds."""
     logits = _logits(seed)
     masses = _masses(logits, params)
-    filtered = params.top_k > 0 or params.top_p < 1  # only thresholds have two ways
-    for may_wait in (True, False) if filtered else (True,):
-        ids, _ = _sampled(subject, logits, params, may_wait=may_wait, steps=_STEPS)
+    filtered = params.top_k > 0 or params.top_p < 1  # only thresholds are found in two ways by who runs any size
+    for way in _WAYS if filtered else (_WAITS, _PLANNED):
+        ids, _ = _sampled(subject, logits, params, way, steps=_STEPS)
         counts = torch.bincount(ids, minlength=_VOCAB)
-        what = f"{params} where the sampler {'waits' if may_wait else 'does not wait'}"
+        what = f"{params} where the sampler {way}"
         forbidden = int(counts[masses == 0].sum())
         expect(forbidden == 0, f"{forbidden} of {len(ids)} ids are none that may be drawn: {what}")
         statistic, freedom = chi_square(counts.double(), masses * len(ids))
@@ -189,11 +197,11 @@ def _masses(logits: Tensor, params: SamplingParams) -> Tensor:
 
 
 def _sampled(
-    subject: Subject, logits: Tensor, params: SamplingParams, *, may_wait: bool, steps: int
+    subject: Subject, logits: Tensor, params: SamplingParams, way: Way, *, steps: int
 ) -> tuple[Tensor, Tensor]:
     """Ids and their uniform numbers of sequences with seeds of their own, over some steps, on the host."""
     device = subject.platform.device()
-    sampler, slots = _started(subject, params, may_wait=may_wait)
+    sampler, slots = _started(subject, params, way)
     given = logits.to(device).expand(_SEQUENCES, -1).contiguous()
     ids, uniforms = [], []
     for step in range(steps):
@@ -205,11 +213,16 @@ def _sampled(
     return torch.cat(ids), torch.cat(uniforms)
 
 
-def _started(subject: Subject, params: SamplingParams, *, may_wait: bool) -> tuple[Sampler, SlotSampling]:
+def _started(subject: Subject, params: SamplingParams, way: Way) -> tuple[Sampler | PlannedRows, SlotSampling]:
     """Every slot holds a sequence with these parameters, and with a seed of its own."""
     platform = subject.platform
     ops = resolve(platform.ops(), OpSpec(platform.capabilities().dtypes[0]))
-    sampler, slots = Sampler(_VOCAB, platform.device(), may_wait=may_wait, ops=ops), SlotSampling(_SEQUENCES, _VOCAB)
+    sampler: Sampler | PlannedRows
+    if way == _PLANNED:
+        sampler = PlannedRows(platform, _VOCAB, _SEQUENCES, ops)
+    else:
+        sampler = Sampler(_VOCAB, platform.device(), may_wait=way == _WAITS, ops=ops)
+    slots = SlotSampling(_SEQUENCES, _VOCAB)
     for slot in range(_SEQUENCES):
         one = msgspec.structs.replace(params, seed=slot)
         start = Start(slot, one, frozenset(), prompt_len=1, tokens=np.array([1], np.int32).tobytes())

@@ -14,6 +14,7 @@ from jackfield.engine.step import Start, Step, TableUpdates
 from jackfield.models.interface import Build, Model
 from jackfield.runner.attention_groups import AttentionGroup
 from jackfield.runner.model_runner import ModelRunner
+from jackfield.runner.slot_tables import SlotTables
 from jackfield.sampling_params import SamplingParams
 from jackfield_platforms.bucket import BucketPlan, Limits
 from jackfield_platforms.platform import Platform
@@ -31,7 +32,9 @@ def full_step_bytes(
     Measured where the platform can watch its memory and runs any shape, otherwise an estimate. A user who gave the
     cache its size is not kept waiting; drafts are not tried, so that with them the estimate stands.
     """
-    if config.kv_cache_memory or config.num_drafts or platform.capabilities().static_shapes:
+    if platform.capabilities().static_shapes:
+        return activation_bytes(config) + SlotTables.num_bytes(config.max_num_seqs, config.model.vocab_size)
+    if config.kv_cache_memory or config.num_drafts:
         return activation_bytes(config)
     watched = platform.watch_memory(build.device)
     if watched is None:

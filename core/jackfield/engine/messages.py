@@ -96,4 +96,5 @@ class EngineStats(msgspec.Struct, frozen=True):
     num_draft_tokens: int = 0  # guessed and verified
     num_accepted_tokens: int = 0  # of those: that were what the model said
     num_late_captures: int = 0  # captures after the warm-up
+    num_late_compilations: int = 0  # programs that the platform compiled after it, whoever wanted them
     buckets: list[BucketCount] = []

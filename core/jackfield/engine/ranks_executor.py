@@ -12,7 +12,8 @@ from jackfield.engine.other_ranks import OtherRanks
 from jackfield.engine.step import ExecutorLost, Step
 from jackfield.lora_request import LoRARequest
 from jackfield.runner.attention_groups import Ints
-from jackfield.runner.model_runner import Forward, ModelRunner
+from jackfield.runner.model_runner import ModelRunner
+from jackfield.runner.row_sampling import Forward
 from jackfield.runner.pending_step import PendingStep
 from jackfield_platforms.kv_tokens import KVTokens
 from jackfield_platforms.refusal import Refused

@@ -55,7 +55,7 @@ class ElasticPrograms(Programs):
         By program why it is not captured, or None. `inputs` fill the bucket.
         """
         plans = self._blank_plans(bucket)
-        step = self._step(inputs.tokens.clone(), inputs.positions.clone(), inputs.adapters, plans)
+        step = self._step(inputs.on(self._device, copy=True), plans)
         self._plan(bucket, plans, inputs.layouts)
         hidden = {name: tensor.clone() for name, tensor in self._model.embed(step).items()}
         forward = _Forward(ProgramKey(FORWARD, bucket), step, plans, hidden)
@@ -72,7 +72,7 @@ class ElasticPrograms(Programs):
             return super().hidden(bucket, inputs)
         forward.step.positions[:num_tokens].copy_(inputs.positions)
         self._plan(bucket, forward.plans, inputs.layouts)
-        embedded = self._model.embed(self._step(inputs.tokens, inputs.positions, None, forward.plans))
+        embedded = self._model.embed(self._step(inputs.on(self._device), forward.plans))
         for name, tensor in embedded.items():
             forward.hidden[name][:num_tokens].copy_(tensor)
         result: Tensor = self._elastic.run(forward.key, num_tokens)["hidden"]
@@ -103,7 +103,7 @@ class ElasticPrograms(Programs):
         answer = self._elastic.capture(key, program, buffers, size)
         if isinstance(answer, str):
             return answer
-        self.captured_bytes += answer
+        self._captures.num_bytes += answer
         return None
 
 

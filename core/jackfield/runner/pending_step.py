@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from jackfield.engine.messages import TokenLogprobs
 from jackfield.engine.step import Int32s, StepResult
-from jackfield.runner.sampler import Logprobs, Sampled
+from jackfield.runner.sampler import Sampled
 from jackfield.runner.slot_sampling import SamplingRows
 from jackfield.runner.verify import kept_places
 
@@ -30,20 +29,18 @@ class PendingStep:
         counts: Tensor | None = None,
     ) -> None:
         """With drafts, `positions` were sampled of each row, and the first `counts` of them hold."""
-        self._ids, self._rows = fetch(sampled.ids if counts is None else torch.cat((sampled.ids, counts))), rows
-        self._positions = positions
-        self._logprobs = None if sampled.logprobs is None else _fetch_logprobs(sampled.logprobs, fetch)
+        self._ids, self._rows, self._positions = fetch(sampled.ids), rows, positions
+        self._counts = None if counts is None else fetch(counts)
+        self._logprobs = None if sampled.logprobs is None else tuple(fetch(part) for part in sampled.logprobs)
+        self._of_every_row = sampled.of_every_row
 
     def wait(self) -> StepResult:
         """The ids, and log-probabilities for the rows that asked."""
-        ids = self._ids().numpy().astype(np.int32)
-        if self._positions is not None:
-            return self._only_kept(ids, self._positions)
-        return StepResult(ids, self._logprobs_by_place())
-
-    def _only_kept(self, ids: Int32s, positions: Int32s) -> StepResult:
-        ids, counts = np.split(ids, [len(ids) - len(positions)])
-        kept = kept_places(positions, counts)
+        ids = self._ids().numpy()[: len(self._rows.slots)].astype(np.int32)
+        if self._positions is None or self._counts is None:
+            return StepResult(ids, self._logprobs_by_place())
+        counts = self._counts().numpy()[: len(self._positions)].astype(np.int32)
+        kept = kept_places(self._positions, counts)
         by_place = self._logprobs_by_place()
         logprobs = {new: by_place[old] for new, old in enumerate(kept.tolist()) if old in by_place}
         return StepResult(ids[kept], logprobs, counts)
@@ -52,12 +49,9 @@ class PendingStep:
         if self._logprobs is None:
             return {}
         own, rank, top, top_ids = (copy().tolist() for copy in self._logprobs)
-        wanted = zip(self._rows.with_logprobs.tolist(), self._rows.num_logprobs.tolist(), strict=True)
+        places, counts = self._rows.with_logprobs.tolist(), self._rows.num_logprobs.tolist()
+        entries = places if self._of_every_row else range(len(places))
         return {
             place: TokenLogprobs(own[i], rank[i], top_ids[i][:count], top[i][:count])
-            for i, (place, count) in enumerate(wanted)
+            for place, count, i in zip(places, counts, entries, strict=True)
         }
-
-
-def _fetch_logprobs(logprobs: Logprobs, fetch: Fetch) -> tuple[Callable[[], Tensor], ...]:
-    return tuple(fetch(tensor) for tensor in (logprobs.own, logprobs.rank, logprobs.top, logprobs.top_ids))

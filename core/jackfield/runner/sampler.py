@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 import torch
 from torch import Tensor
@@ -14,11 +16,11 @@ from jackfield.runner.penalties import Penalties
 from jackfield.runner.slot_sampling import Array, RandomRows, SamplingRows
 from jackfield_platforms.ops import Ops
 
-_LOWEST_TEMPERATURE = 1e-5  # below it logits would overflow; the likeliest token has all the mass long before
+LOWEST_TEMPERATURE = 1e-5  # below it logits would overflow; the likeliest token has all the mass long before
 
 
-class Logprobs(msgspec.Struct, frozen=True):
-    """Logprobs of the rows that asked, on the device; `num_top` is the most that any of them wants."""
+class Logprobs(NamedTuple):
+    """Logprobs of some rows, on the device, with as many alternatives as any of them wants, or more."""
 
     own: Tensor  # [rows] float32
     rank: Tensor  # [rows] int64, 1 is the likeliest
@@ -29,8 +31,9 @@ class Logprobs(msgspec.Struct, frozen=True):
 class Sampled(msgspec.Struct, frozen=True):
     """What a step sampled, on the device."""
 
-    ids: Tensor  # [sampling rows] int64
+    ids: Tensor  # [sampling rows] int64; rows past those that were asked for mean nothing
     logprobs: Logprobs | None
+    of_every_row: bool = False  # whether `logprobs` are, or else of the rows that asked
 
 
 class Sampler:
@@ -62,18 +65,18 @@ class Sampler:
                 self._edits[int(rows.slots[r])].apply(logits[int(r)], int(rows.num_generated[r]))
             self._penalties.apply(logits, rows)
         if masks is not None:
-            logits.masked_fill_(~_unpack(masks, logits.shape[-1]), -torch.inf)
+            logits.masked_fill_(~unpack(masks, logits.shape[-1]), -torch.inf)
         ids = self._ops.argmax(logits)
         if rows.random is not None:
             chosen = self._put(rows.random.rows)
             ids[chosen] = self._draw(logits[chosen].float(), rows.random)
         self._penalties.count(ids, rows)
         return Sampled(
-            ids, None if own_logits is None else _logprobs(own_logits, ids[asked], int(rows.num_logprobs.max()))
+            ids, None if own_logits is None else logprobs(own_logits, ids[asked], int(rows.num_logprobs.max()))
         )
 
     def _draw(self, logits: Tensor, random: RandomRows) -> Tensor:
-        logits = logits / self._put(random.temperature).clamp(min=_LOWEST_TEMPERATURE).unsqueeze(-1)
+        logits = logits / self._put(random.temperature).clamp(min=LOWEST_TEMPERATURE).unsqueeze(-1)
         if random.filtered:
             threshold = self._threshold(logits, self._put(random.top_k), self._put(random.top_p))
             logits = logits.masked_fill(logits < threshold, -torch.inf)
@@ -95,13 +98,15 @@ class Sampler:
         return torch.from_numpy(array).to(self._device, non_blocking=True)
 
 
-def _logprobs(logits: Tensor, ids: Tensor, num_top: int) -> Logprobs:
+def logprobs(logits: Tensor, ids: Tensor, num_top: int) -> Logprobs:
+    """Of each row of `logits` `[rows, vocab]` float32: its id's, and the `num_top` likeliest."""
     scores = logits.log_softmax(-1)
     own = scores.gather(-1, ids.unsqueeze(-1))
     top, top_ids = scores.topk(num_top, dim=-1)
     return Logprobs(own.squeeze(-1), (scores > own).sum(-1) + 1, top, top_ids)
 
 
-def _unpack(masks: Tensor, vocab: int) -> Tensor:
+def unpack(masks: Tensor, vocab: int) -> Tensor:
+    """Bits of `masks` `[rows, ceil(vocab / 32)]` int32 as booleans `[rows, vocab]`."""
     bits = torch.arange(32, device=masks.device, dtype=torch.int32)
     return ((masks.unsqueeze(-1) >> bits) & 1).flatten(-2)[:, :vocab].bool()

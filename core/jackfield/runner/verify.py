@@ -8,7 +8,7 @@ is what would have come out without drafts: no second random number, no rejectio
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -55,7 +55,7 @@ class Guesses(msgspec.Struct, frozen=True, eq=False):
         )
 
 
-class Verified(msgspec.Struct, frozen=True):
+class Verified(NamedTuple):
     """On the device."""
 
     counts: Tensor  # [rows] int64: sampled ids that hold, one more than drafts were accepted

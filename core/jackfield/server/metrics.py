@@ -26,6 +26,7 @@ _COUNTERS = {
     "spec_decode_num_draft_tokens": ("num_draft_tokens", "Tokens that were drafted and verified"),
     "spec_decode_num_accepted_tokens": ("num_accepted_tokens", "Drafted tokens that the model agreed with"),
     "late_captures": ("num_late_captures", "Sizes that were captured after the warm-up"),
+    "late_compilations": ("num_late_compilations", "Programs that the platform compiled after the warm-up"),
 }
 _BUCKET_COUNTERS = {
     "launches": ("launches", "Launches by the size that they were padded to"),

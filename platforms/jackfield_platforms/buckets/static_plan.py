@@ -76,6 +76,10 @@ class StaticBuckets(BucketPlan):
         """The same plan, with a miss an error."""
         return StaticBuckets(msgspec.structs.replace(self.sizes, on_miss="error"))
 
+    @property
+    def is_strict(self) -> bool:
+        return self.sizes.on_miss == "error"
+
     def cost(self, bucket: Bucket) -> float:
         """What a launch in `bucket` costs, in tokens."""
         blocks = bucket.num_blocks or bucket.num_rows * bucket.max_blocks

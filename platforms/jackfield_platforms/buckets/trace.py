@@ -67,6 +67,10 @@ class TraceWriter(BucketPlan):
     def sampling_rows(self, num_rows: int) -> int:
         return self._plan.sampling_rows(num_rows)
 
+    @property
+    def is_strict(self) -> bool:
+        return self._plan.is_strict
+
     def strict(self) -> BucketPlan:
         return TraceWriter(self._plan.strict(), self._path)
 

@@ -34,17 +34,45 @@ class LateCopy:
         return self.host.copy_(self._computed)
 
 
-class StrictPlatform(Platform):
-    """Runs on the CPU and refuses every size that was not captured; see `StrictGraphRunner`.
+class StrictDevice(Platform):
+    """What a platform of static shapes inherits first, before the vendor's, to run on the CPU and be refused every size
+    that was not captured; see `StrictGraphRunner`.
 
     What it computed reaches the host late: a fetched tensor holds poison until its wait is over.
     """
 
-    name = "strict"
     device_type = "cpu"
 
     def __init__(self) -> None:
+        super().__init__()
         self.graphs = StrictGraphRunner()
+
+    def device(self, rank: int = 0) -> torch.device:
+        return torch.device("cpu")
+
+    def memory(self, device: torch.device) -> Memory:
+        return Memory(total=_BYTES, free=_BYTES, limit="emulated")
+
+    def watch_memory(self, device: torch.device) -> Callable[[], int] | None:
+        return None
+
+    def synchronize(self, device: torch.device) -> None:
+        """Nothing is under way on the CPU; the delay is in `fetch`."""
+
+    def fetch(self, tensor: Tensor) -> Callable[[], Tensor]:
+        return LateCopy(tensor)
+
+    def num_compilations(self) -> int | None:
+        return None
+
+    def graph_runner(self) -> GraphRunner:
+        return self.graphs
+
+
+class StrictPlatform(StrictDevice):
+    """The shared attention backends on a strict device."""
+
+    name = "strict"
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -58,26 +86,11 @@ class StrictPlatform(Platform):
     def attention_backends(self) -> Sequence[type[AttentionBackend[Any]]]:
         return ()  # the shared ones come through the hook `attention_backends`
 
-    def device(self, rank: int = 0) -> torch.device:
-        return torch.device("cpu")
-
-    def memory(self, device: torch.device) -> Memory:
-        return Memory(total=_BYTES, free=_BYTES, limit="emulated")
-
-    def synchronize(self, device: torch.device) -> None:
-        """Nothing is under way on the CPU; the delay is in `fetch`."""
-
-    def fetch(self, tensor: Tensor) -> Callable[[], Tensor]:
-        return LateCopy(tensor)
-
     def buckets(self, limits: Limits) -> BucketPlan:
         blocks = PowersOfTwo(low=8)
         decode = PhaseRule(phase="decode", rows=PowersOfTwo(), blocks=blocks)
         mixed = PhaseRule(phase="mixed", tokens=PowersOfTwo(low=16), blocks=blocks)
         return StaticBuckets.of_rules((decode, mixed), limits, on_miss="error")
-
-    def graph_runner(self) -> GraphRunner:
-        return self.graphs
 
     def describe(self) -> str:
         return "an emulated device of static shapes"
@@ -89,4 +102,5 @@ class CompiledStrictPlatform(StrictPlatform):
     name = "strict-compiled"
 
     def __init__(self) -> None:
+        super().__init__()
         self.graphs = StrictGraphRunner(compiles=True)

@@ -52,6 +52,7 @@ class TorchDevice:
     def __init__(self, name: str, limit: int) -> None:
         self.name, self.memory = name, DeviceMemory(limit)
         self.ops: Counter[str] = Counter()
+        self.compiled: set[tuple[Any, ...]] = set()  # operations, each at the sizes and plain values that it had
         self.to_device = self.to_host = 0  # copies
         self.guarded = False  # whether copies to the host need `reading`
         self._reading = 0
@@ -120,6 +121,7 @@ class TorchDevice:
         self.ops[op.name()] += 1
         flat, spec = pytree.tree_flatten((_integers_as_tensors(op, args), kwargs))
         self._check(op, flat)
+        self.compiled.add((op.name(), *(_static(value) for value in flat)))
         host = [self.alias(value) for value in flat]
         given = {id(alias): value for alias, value in zip(host, flat, strict=True) if self.holds(value)}
         host_args, host_kwargs = pytree.tree_unflatten(host, spec)
@@ -224,6 +226,11 @@ def _registered(name: str) -> TorchDevice:
     device = TorchDevice(name, limit=0)
     device.register()
     return device
+
+
+def _static(value: Any) -> Any:
+    """What of an argument a compiled operation is bound to."""
+    return (value.shape, value.dtype) if isinstance(value, Tensor) else repr(value)
 
 
 def _moved(tensor: Tensor, code: int) -> Tensor:

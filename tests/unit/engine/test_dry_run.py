@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 from jackfield.config.json_fields import ConfigError
 from jackfield.config.options import EngineOptions
 from jackfield.engine import dry_run
 from jackfield.engine.build import build_engine
 from jackfield.engine.messages import EngineRequest
+from jackfield.runner.slot_tables import SlotTables
 from jackfield.sampling_params import SamplingParams
 from jackfield_platforms.testing import emulated
+from jackfield_platforms.testing.strict import StrictPlatform
 
 SEQUENCES, TOKENS = 12, 96
 
@@ -65,3 +70,11 @@ def test_a_cache_of_a_given_size_asks_for_no_step(monkeypatch):
 def test_where_nobody_counts_the_estimate_stands(monkeypatch):
     monkeypatch.setattr(dry_run, "ModelRunner", None)
     engine_of(platform="cpu", kv_cache_memory=None, memory_utilization=0.1)
+
+
+def test_where_shapes_are_static_the_sampler_s_tables_come_on_top(monkeypatch):
+    monkeypatch.setattr(dry_run, "activation_bytes", lambda config: 1000)
+    config = SimpleNamespace(max_num_seqs=3, model=SimpleNamespace(vocab_size=10))
+    tables = SlotTables.empty(3, 10, torch.device("cpu"))
+    taken = dry_run.full_step_bytes(config, StrictPlatform(), None, None, ())
+    assert taken == 1000 + sum(table.nbytes for table in tables)

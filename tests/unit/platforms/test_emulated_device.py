@@ -146,6 +146,22 @@ def test_a_fetch_is_of_the_moment_it_was_asked_for(platform, device):
     assert wait().tolist() == [1, 1]
 
 
+def test_operations_count_as_compiled_once_for_each_size_and_plain_value(platform, device):
+    compiled, x, y = platform.torch_device.compiled, torch.ones(3, 4, device=device), torch.ones(5, device=device)
+    torch.neg(x)
+    before = len(compiled)
+    torch.neg(x.clone().t().contiguous().t())
+    torch.neg(x)
+    copies = len(compiled) - before
+    torch.neg(y)
+    assert len(compiled) == before + copies + 1
+    for value in (2, 3, 3, 2):
+        torch.roll(y, value)
+    torch.ones(7).to(device)
+    assert len(compiled) == before + copies + 3
+    assert platform.num_compilations() is None  # it takes any shape
+
+
 def test_a_process_emulates_one_device():
     with pytest.raises(RuntimeError, match="this process emulates 'emulated' already"):
         install("another", BYTES)

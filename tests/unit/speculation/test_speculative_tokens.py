@@ -10,7 +10,7 @@ from speculative_runs import Answer, Models, difference, engine_for, requests, r
 
 from jackfield.engine.engine import Engine
 from jackfield.engine.messages import EngineRequest
-from jackfield.runner import model_runner
+from jackfield.runner import any_size_sampling
 from jackfield.runner.verify import Verified
 from jackfield.sampling_params import SamplingParams
 from jackfield.speculation.drafter import DraftNeeds, Drafts
@@ -212,14 +212,14 @@ def test_a_faulty_verification_gives_other_tokens(
 ) -> None:
     engine = engine_for(models.target, "cpu", speculation(models, {}))
     engine._drafter = Sporadic(engine._drafter)
-    monkeypatch.setattr(model_runner, "verify", fault)
+    monkeypatch.setattr(any_size_sampling, "verify", fault)
     assert compared(engine, plain) is not None
 
 
 def test_a_dropped_correction_is_missed_by_the_count_of_steps(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its tokens would still be right, a round later: every step must say one token more than it accepted."""
     engine = engine_for(models.target, "cpu", {"model": models.target, "num_speculative_tokens": 4})
-    monkeypatch.setattr(model_runner, "verify", without_correction)
+    monkeypatch.setattr(any_size_sampling, "verify", without_correction)
     run(engine, [greedy(1 + 6 * 5)])
     assert engine.stats().num_steps > 1 + 6
 

@@ -112,7 +112,9 @@ def check_captured_attention_follows_its_plan(captured: AttentionCase, seed: int
         for buffer, fresh in zip(inputs, launch.inputs, strict=True):
             buffer.copy_(fresh)
         scene.planned(launch)
-        scene.check(launch, runner.run(key, program, buffers))
+        out = runner.run(key, program, buffers)
+        captured.subject.platform.synchronize(scene.device)
+        scene.check(launch, out)
 
 
 def _roomiest(scene: Scene, phase: str) -> Bucket | None:

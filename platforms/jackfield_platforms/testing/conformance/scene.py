@@ -178,7 +178,8 @@ class Scene:
         """
         new = np.array([count for _, count in rows], np.int32)
         num_rows, num_tokens, phase = len(rows), int(new.sum()), phase_of(new)
-        blocks = max(-(-(self.sequences[index].done + count) // self.block_size) for index, count in rows)
+        counts = [-(-(self.sequences[index].done + count) // self.block_size) for index, count in rows]
+        blocks = max(counts)
         if not self.buckets.buckets():
             return Bucket(phase, num_rows + 2, num_tokens + 5, max_blocks=blocks + 2)
         return next(
@@ -190,6 +191,7 @@ class Scene:
                 and bucket.num_tokens > num_tokens
                 and (bucket.query_len is None or bucket.query_len >= new.max())
                 and (bucket.max_blocks == 0 or bucket.max_blocks >= blocks)
+                and (bucket.num_blocks == 0 or bucket.num_blocks >= sum(counts))
             ),
             None,
         )
