@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from jackfield_attention.cache import head_rows
+from jackfield_attention.plan_tensors import PlanTensors
 from jackfield_attention.slots import Ints, query_lengths, query_slots
 from jackfield_attention.window import window_of
 from jackfield_platforms.attention import AttentionNeed, Layout
@@ -51,7 +52,7 @@ class FlatSizes(msgspec.Struct, frozen=True):
 
 
 @dataclass
-class FlatPlan:
+class FlatPlan(PlanTensors):
     """Tensors on the device; every shape follows from the bucket. Padding reads the null block, never in sight."""
 
     written: Tensor  # int64 [tokens * kv_heads] flat cache rows of the query tokens
@@ -66,16 +67,6 @@ class FlatPlan:
     def blank(cls, sizes: FlatSizes, device: torch.device) -> FlatPlan:
         """A plan that holds no row."""
         return cls(*(torch.from_numpy(array).to(device) for array in _empty(sizes)))
-
-    def fill(self, arrays: list[npt.NDArray[np.generic]]) -> None:
-        """Copy host arrays of the same shapes in."""
-        for slot, array in zip(fields(self), arrays, strict=True):
-            getattr(self, slot.name).copy_(torch.from_numpy(array))
-
-    def replace(self, arrays: list[npt.NDArray[np.generic]]) -> None:
-        """Take host arrays of any shape, where the bucket leaves the sizes open."""
-        for slot, array in zip(fields(self), arrays, strict=True):
-            setattr(self, slot.name, torch.from_numpy(array).to(getattr(self, slot.name).device))
 
 
 def _empty(sizes: FlatSizes) -> list[npt.NDArray[np.generic]]:
