@@ -1,0 +1,1 @@
+"""The TPU plugin of Jackfield."""

@@ -1,0 +1,1 @@
+"""What the TPU and Neuron plugins of Jackfield share: devices that torch-xla compiles for."""
