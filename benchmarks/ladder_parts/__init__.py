@@ -1,0 +1,1 @@
+"""What `bucket_ladders.py` is made of."""
