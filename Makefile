@@ -50,10 +50,10 @@ bench: ## offline throughput of the embedded model, then the host's share of a s
 	@.venv/bin/jackfield bench offline $(ARGS)
 	@.venv/bin/jackfield bench host
 
-wheels: ## the eight wheels, into dist/
+wheels: ## all wheels, into dist/
 	@ci/install test
 	@.venv/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist \
-		./platforms ./attention_backends ./quantization ./core ./gpu ./plugins/cpu ./plugins/cuda ./plugins/rocm
+		./platforms ./attention_backends ./quantization ./core ./gpu ./xla ./plugins/*/
 	@ls dist
 
 clean: ## remove what the other words made, .venv included

@@ -6,7 +6,7 @@
 Requests of seeded lengths arrive a few a step; some are aborted on the way. Each platform runs in a process of its own,
 since a process can emulate one device. The steps of the first are compared under every ladder of sizes. Where answers
 differ, the distance of the two likeliest tokens at the first difference is computed in float64, by transformers. Exit
-status 1 when it is not a tie of float32 (1e-5), or when anything was captured after the warm-up.
+status 1 when it is not a tie of float32 (1e-5), or when anything was captured or compiled after the warm-up.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Run(msgspec.Struct):
     preemptions: int
     planned: int
     late_captures: int
+    late_compilations: int
     misses: int
     token_waste: float
     prompts: dict[str, list[int]]
@@ -97,6 +98,7 @@ def answer(model: Path, platform: str, count: int, trace: Path) -> Run:
         preemptions=stats.num_preemptions,
         planned=sum(bucket.bucket != "any" for bucket in stats.buckets),
         late_captures=stats.num_late_captures,
+        late_compilations=stats.num_late_compilations,
         misses=sum(bucket.misses for bucket in stats.buckets),
         token_waste=round(1 - real / sum(bucket.padded_tokens for bucket in stats.buckets), 4),
         prompts={id: prompts[int(id)] for id in answers},
@@ -172,9 +174,8 @@ def main() -> int:
         print(json.dumps(msgspec.to_builtins({"runs": runs, "ladders": ladders, "different": different})))
     else:
         report(runs, ladders, different)
-    return int(
-        any(gap >= NEAR_TIE for gap in different.values()) or any(run.late_captures or run.misses for run in runs)
-    )
+    late = any(run.late_captures or run.late_compilations or run.misses for run in runs)
+    return int(late or any(gap >= NEAR_TIE for gap in different.values()))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class GraphRunner(ABC):
         """Record `program(*buffers)`; returns the bytes that the capture took.
 
         The buffers' tensors stay where they are and are filled anew before each run. The program may be run to record
-        it; running it twice does no harm.
+        it; running it twice does no harm. It returns tensors in dicts and tuples, none where it writes into buffers.
         """
 
     @abstractmethod

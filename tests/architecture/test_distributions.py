@@ -13,7 +13,19 @@ IMPORTED_AS = {
     "pyzmq": "zmq",
     **{
         f"jackfield-{name}": f"jackfield_{name}"
-        for name in ("attention", "cpu", "cuda", "gpu", "platforms", "quantization", "rocm")
+        for name in (
+            "attention",
+            "cpu",
+            "cuda",
+            "gpu",
+            "hpu",
+            "neuron",
+            "platforms",
+            "quantization",
+            "rocm",
+            "tpu",
+            "xla",
+        )
     },
 }
 # declared though no line imports them
@@ -27,6 +39,8 @@ INDIRECT = {
 OPTIONAL = {
     "jackfield-platforms": {"pytest": "jackfield_platforms/testing/conformance"},
     "jackfield-attention": {"triton": "jackfield_attention/triton"},
+    "jackfield-tpu": {"torch_xla": "jackfield_tpu"},
+    "jackfield-xla": {"torch_xla": "jackfield_xla"},
 }
 
 
@@ -44,6 +58,10 @@ def test_the_workspace_has_these_distributions(dists):
         "jackfield-gpu",
         "jackfield-cuda",
         "jackfield-rocm",
+        "jackfield-xla",
+        "jackfield-hpu",
+        "jackfield-neuron",
+        "jackfield-tpu",
     } <= set(dists)
 
 
@@ -98,7 +116,8 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported(dists):
 def test_what_is_optional_is_an_extra_and_imported_by_one_folder(dists):
     for name, folders in OPTIONAL.items():
         extras = dists[name].project["optional-dependencies"].values()
-        assert set(folders) <= requirement_names(one for extra in extras for one in extra)
+        named = {name.replace("-", "_") for name in requirement_names(one for extra in extras for one in extra)}
+        assert set(folders) <= named
         for imported, folder in folders.items():
             users = [module for module in dists[name].modules if imported in module.imports]
             assert users

@@ -1,4 +1,4 @@
-"""The eight wheels, and a clean environment with them."""
+"""The wheels, and a clean environment with them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ FOLDERS = (
     "quantization",
     "core",
     "gpu",
+    "xla",
     "plugins/cpu",
     "plugins/cuda",
+    "plugins/hpu",
+    "plugins/neuron",
     "plugins/rocm",
+    "plugins/tpu",
 )
 
 

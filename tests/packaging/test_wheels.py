@@ -1,4 +1,4 @@
-"""The eight wheels, built and installed where no checkout is in sight."""
+"""The wheels, built and installed where no checkout is in sight."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ PACKAGES = (
     "jackfield_cpu",
     "jackfield_cuda",
     "jackfield_gpu",
+    "jackfield_hpu",
+    "jackfield_neuron",
     "jackfield_platforms",
     "jackfield_quantization",
     "jackfield_rocm",
+    "jackfield_tpu",
+    "jackfield_xla",
 )
 
 
@@ -46,7 +50,7 @@ def test_the_embedded_model_is_in_the_core_s_wheel(wheels):
 def test_the_pages_are_in_the_sdk_s_wheel_and_are_shown_out_of_it(wheels, run, clean, tmp_path):
     names = zipfile.ZipFile(wheels["jackfield_platforms"]).namelist()
     shipped = {name for name in names if name.startswith("jackfield_platforms/docs/")}
-    assert shipped == {f"jackfield_platforms/docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    assert shipped == {f"jackfield_platforms/docs/{path.name}" for path in (ROOT / "docs").glob("*.*")}
     text = (ROOT / "docs" / "tutorial.md").read_text()
     assert run(clean, "-m", "jackfield_platforms.documentation", "tutorial", cwd=tmp_path) == f"{text}\n"
     assert run(clean.parent / "jackfield", "docs", "tutorial", cwd=tmp_path) == f"{text}\n"
@@ -66,10 +70,20 @@ def test_plugins_are_found_through_their_entry_points(run, clean, tmp_path):
         "cuda": "jackfield-cuda",
         "cuda-interpreted": "jackfield-cuda",
         "emulated": "jackfield-platforms",
+        "hpu": "jackfield-hpu",
+        "hpu-emulated": "jackfield-hpu",
+        "hpu-strict": "jackfield-hpu",
+        "neuron": "jackfield-neuron",
+        "neuron-cpu": "jackfield-neuron",
+        "neuron-emulated": "jackfield-neuron",
+        "neuron-strict": "jackfield-neuron",
         "rocm": "jackfield-rocm",
         "rocm-interpreted": "jackfield-rocm",
         "strict": "jackfield-platforms",
         "strict-compiled": "jackfield-platforms",
+        "tpu": "jackfield-tpu",
+        "tpu-cpu": "jackfield-tpu",
+        "tpu-strict": "jackfield-tpu",
     }
     states = {one["name"]: one["state"] for one in said["platforms"]}
     assert "broken" not in states.values()

@@ -55,5 +55,8 @@ class PlannedRows:
             self._captures.run(self._program, self._size, program, *buffers, variant=variant)
         return Sampled(self._ids.clone(), self._sampler.logprobs(self._logits, self._ids), of_every_row=True)
 
-    def _sample(self, variant: Variant, logits: Tensor, inputs: SamplerInputs, tables: SlotTables, ids: Tensor) -> None:
+    def _sample(
+        self, variant: Variant, logits: Tensor, inputs: SamplerInputs, tables: SlotTables, ids: Tensor
+    ) -> tuple[()]:
         ids.copy_(self._sampler.sample(variant, logits, inputs, tables))
+        return ()

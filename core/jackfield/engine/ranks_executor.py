@@ -13,8 +13,8 @@ from jackfield.engine.step import ExecutorLost, Step
 from jackfield.lora_request import LoRARequest
 from jackfield.runner.attention_groups import Ints
 from jackfield.runner.model_runner import ModelRunner
-from jackfield.runner.row_sampling import Forward
 from jackfield.runner.pending_step import PendingStep
+from jackfield.runner.row_sampling import Forward
 from jackfield_platforms.kv_tokens import KVTokens
 from jackfield_platforms.refusal import Refused
 

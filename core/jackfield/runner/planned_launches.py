@@ -85,5 +85,6 @@ def _tokens(tokens: Tensor, continued: Tensor, sampled_last: Tensor) -> Tensor:
     return torch.where(continued < 0, tokens, sampled_last.index_select(0, continued.clamp(min=0)))
 
 
-def _take(hidden: Tensor, sources: Tensor, targets: Tensor, rows: Tensor) -> None:
+def _take(hidden: Tensor, sources: Tensor, targets: Tensor, rows: Tensor) -> tuple[()]:
     rows.index_copy_(0, targets, hidden.index_select(0, sources))
+    return ()

@@ -144,8 +144,9 @@ class PlannedSampling(RowSampling):
             drafts=torch.full((size, self._num_drafts), NO_DRAFT, device=self._device),
         )
 
-    def _sample(self, variant: Variant, logits: Tensor, buffers: _Buffers, tables: SlotTables) -> None:
+    def _sample(self, variant: Variant, logits: Tensor, buffers: _Buffers, tables: SlotTables) -> tuple[()]:
         buffers.ids.copy_(self._sampler.sample(variant, logits, buffers.inputs, tables))
+        return ()
 
     def _logits_of(self, size: int, rows: Tensor) -> Tensor:
         return self._model.logits(rows[:size])
@@ -181,5 +182,6 @@ class PlannedSampling(RowSampling):
         return torch.zeros(shape, dtype=torch.int64, device=self._device)
 
 
-def _remember(ids: Tensor, slots: Tensor, sampled_last: Tensor) -> None:
+def _remember(ids: Tensor, slots: Tensor, sampled_last: Tensor) -> tuple[()]:
     sampled_last.index_copy_(0, slots, ids)
+    return ()

@@ -29,10 +29,11 @@ class SlotTables(NamedTuple):
         """What they take."""
         return (num_slots + 1) * vocab * sum(dtype.itemsize for dtype in _DTYPES)
 
-    def write(self, slot: Tensor, rows: SlotTables) -> None:
+    def write(self, slot: Tensor, rows: SlotTables) -> tuple[()]:
         """A program: `rows` of one row each become the row of `slot` `[1]`."""
         for table, row in zip(self, rows, strict=True):
             table.index_copy_(0, slot, row)
+        return ()
 
 
 _DTYPES = (torch.float32, torch.bool, torch.int32)

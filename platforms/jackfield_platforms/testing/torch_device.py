@@ -202,6 +202,8 @@ class NamedReads(TorchFunctionMode):
 
 
 class _Module(_DummyBackendModule):  # torch.<name>
+    Stream, Event = torch.Stream, torch.Event  # torch.compile looks for them at devices whose names it knows
+
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16]
 
