@@ -17,6 +17,7 @@ from jackfield_xla.device_memory import device_memory, watch
 from jackfield_xla.graphs import XlaGraphs, launch
 from jackfield_xla.host_copies import start_copy
 from jackfield_xla.program_cache import use_folder
+from jackfield_xla.recorded_graphs import RecordedGraphs
 from jackfield_xla.sharded_linear import ShardedLinear
 from jackfield_xla.spmd import VARIABLE, SpmdCommunicator, is_wanted
 
@@ -84,7 +85,7 @@ class XlaPlatform(Platform):
         return super().fetch(tensor) if tensor.device.type == "cpu" else start_copy(tensor)
 
     def graph_runner(self) -> GraphRunner:
-        return XlaGraphs()
+        return RecordedGraphs() if is_wanted() else XlaGraphs()
 
     def num_compilations(self) -> int | None:
         return num_compilations()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -36,6 +37,7 @@ def full_step_bytes(
         return activation_bytes(config) + SlotTables.num_bytes(config.max_num_seqs, config.model.vocab_size)
     if config.kv_cache_memory or config.num_drafts:
         return activation_bytes(config)
+    gc.collect()  # what is freed while steps run would hide what they take
     watched = platform.watch_memory(build.device)
     if watched is None:
         return activation_bytes(config)

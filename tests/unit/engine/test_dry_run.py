@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from jackfield.config.json_fields import ConfigError
 from jackfield.config.options import EngineOptions
-from jackfield.engine import dry_run
+from jackfield.engine import assembly, dry_run
 from jackfield.engine.build import build_engine
 from jackfield.engine.messages import EngineRequest
 from jackfield.runner.slot_tables import SlotTables
@@ -52,6 +53,28 @@ def test_full_steps_fit_beside_a_cache_that_took_the_rest(monkeypatch):
             assert output.finish_reason in (None, "length")
     assert set(counts.values()) == {4}
     assert memory.allocated < memory.peak <= memory.limit
+
+
+def test_garbage_that_goes_while_steps_run_hides_nothing_of_what_they_take(monkeypatch):
+    taken, measure, launch = [], dry_run.full_step_bytes, dry_run.ModelRunner.launch
+
+    def measured(*given):
+        if taken:
+            garbage = [torch.zeros(1 << 20, device="emulated")]
+            garbage.append(garbage)
+            del garbage
+        taken.append(measure(*given))
+        return taken[-1]
+
+    def launch_and_collect(runner, step):
+        gc.collect()
+        return launch(runner, step)
+
+    monkeypatch.setattr(assembly, "full_step_bytes", measured)
+    monkeypatch.setattr(dry_run.ModelRunner, "launch", launch_and_collect)
+    engine_of()
+    engine_of()
+    assert taken[0] == taken[1] > 0
 
 
 def test_a_step_that_has_no_room_is_an_error_that_says_what_to_lower(monkeypatch):

@@ -22,7 +22,14 @@ from jackfield_platforms.linear import Encoded, Encoding
 pytest.importorskip("neural_compressor", reason="neural-compressor-pt is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the library's own
 
-METHODS = ["unit_scale", "maxabs_pow2", "maxabs_arbitrary", "act_maxabs_pow2_weights_pcs_maxabs_pow2"]
+# Largest differences of products, as a share of their size. INC rounds scales to bfloat16, which changes those that are
+# no powers of two, and with them 8-bit roundings; products in 8 bits differ from those in 16 by 0.035.
+METHODS = {
+    "unit_scale": 0.005,
+    "maxabs_pow2": 0.005,
+    "maxabs_arbitrary": 0.025,
+    "act_maxabs_pow2_weights_pcs_maxabs_pow2": 0.005,
+}
 SIZES = {"first": (64, 96), "second": (96, 32)}
 
 
@@ -79,7 +86,6 @@ def test_its_products_are_ours(measured, method):
         layer = getattr(plain, name)
         packed = op.pack(Encoded(Encoding("float", 16), layer.weight.clone(), layer.bias, layer=name))
         x = torch.randn(5, layer.in_features, generator=torch.Generator().manual_seed(seed + 7)).bfloat16()
-        wanted = getattr(theirs, name)(x)
-        torch.testing.assert_close(op.apply(x, packed), wanted, rtol=2e-2, atol=2e-2)
-        difference = (op.apply(x, packed).float() - wanted.float()).norm() / wanted.float().norm()
-        assert difference < 1e-2  # roundings to bfloat16 alone: another scale would make some percent
+        wanted = getattr(theirs, name)(x).float()
+        assert float(packed.x_scale) == pytest.approx(float(getattr(theirs, name).quant_input.scale), rel=2**-7)
+        assert (op.apply(x, packed).float() - wanted).norm() / wanted.norm() < METHODS[method]

@@ -14,6 +14,9 @@ from jackfield_platforms.bucket import Bucket
 from jackfield_platforms.graph import ProgramKey
 from jackfield_xla.compilations import fallbacks, num_compilations
 from jackfield_xla.graphs import XlaGraphs, cached
+from jackfield_xla.recorded_graphs import RecordedGraphs
+
+RUNNERS = pytest.mark.parametrize("runner", [XlaGraphs, RecordedGraphs])
 
 
 @pytest.fixture
@@ -29,8 +32,9 @@ def layers(buffers):
     return {"layers": {0: ("backend", buffers, 7)}}
 
 
-def test_a_program_is_compiled_once_whatever_its_buffers_hold(device):
-    graphs = XlaGraphs()
+@RUNNERS
+def test_a_program_is_compiled_once_whatever_its_buffers_hold(device, runner):
+    graphs = runner()
     x, weight = torch.zeros(4, 8, device=device), torch.randn(8, 8).to(device)
 
     def program(x, weight):
@@ -60,8 +64,9 @@ def test_what_is_pending_when_a_program_is_captured_is_no_part_of_it(device):
     assert num_compilations() == captured
 
 
-def test_outputs_are_the_same_tensors_and_another_size_does_not_disturb_them(device):
-    graphs, small, large = XlaGraphs(), torch.zeros(2, device=device), torch.zeros(4, device=device)
+@RUNNERS
+def test_outputs_are_the_same_tensors_and_another_size_does_not_disturb_them(device, runner):
+    graphs, small, large = runner(), torch.zeros(2, device=device), torch.zeros(4, device=device)
     for x in (large, small):
         graphs.capture(key(len(x)), torch.neg, (x,))
     small.copy_(torch.full((2,), 5.0))
@@ -72,8 +77,9 @@ def test_outputs_are_the_same_tensors_and_another_size_does_not_disturb_them(dev
     assert (first.cpu().tolist(), other.cpu().tolist()) == ([-5] * 2, [-6] * 4)
 
 
-def test_a_program_that_writes_in_place_changes_its_buffer(device):
-    graphs, x = XlaGraphs(), torch.zeros(4, device=device)
+@RUNNERS
+def test_a_program_that_writes_in_place_changes_its_buffer(device, runner):
+    graphs, x = runner(), torch.zeros(4, device=device)
 
     def program(x):
         x.add_(1)
@@ -103,9 +109,10 @@ def test_a_cache_is_written_where_it_lies(device):
         old.cpu()
 
 
-def test_what_was_not_captured_runs_and_is_launched(device):
+@RUNNERS
+def test_what_was_not_captured_runs_and_is_launched(device, runner):
     x = torch.ones(4, device=device)
-    assert XlaGraphs().run(key(4), torch.neg, (x,)).cpu().tolist() == [-1] * 4
+    assert runner().run(key(4), torch.neg, (x,)).cpu().tolist() == [-1] * 4
 
 
 def test_caches_are_found_wherever_they_lie_and_once():

@@ -49,7 +49,7 @@ from jackfield.sampling_params import SamplingParams
 
 random_llama.write_checkpoint(Path(sys.argv[1]), random_llama.random_weights(5))
 sizes = {"max_num_seqs": 2, "max_num_batched_tokens": 16, "max_model_len": 64, "kv_cache_memory": 2 << 20}
-options = EngineOptions(model=sys.argv[1], platform="tpu-cpu", dtype="float32", forbid_compile=True, **sizes)
+options = EngineOptions(model=sys.argv[1], platform="tpu-cpu", dtype="float32", **sizes)
 engine = build_engine(options, progress=False)
 for place, length in enumerate((3, 11, 20)):
     prompt = torch.randint(1, 199, (length,), generator=torch.Generator().manual_seed(place)).tolist()

@@ -47,7 +47,8 @@ class MeasuringLinear:
         return packed
 
     def apply(self, x: Tensor, packed: Measured) -> Tensor:
-        packed.largest.copy_(torch.maximum(packed.largest, x.abs().amax().float()))
+        top = x.abs().amax().float()
+        packed.largest.copy_(torch.where(top > packed.largest, top, packed.largest))  # not where it is no number
         return F.linear(x, packed.weight, packed.bias)
 
     def rows(self, packed: Measured, ids: Tensor) -> Tensor:
