@@ -34,7 +34,7 @@ def no_estimate(config):
 def test_full_steps_fit_beside_a_cache_that_took_the_rest(monkeypatch):
     monkeypatch.setattr(dry_run, "activation_bytes", no_estimate)
     monkeypatch.setattr(emulated, "BYTES", 32 << 20)
-    engine = engine_of(memory_utilization=1.0)
+    engine = engine_of(memory_utilization=0.98)  # the rest is for what steps in flight hold of one another
     memory = engine._executor._platform.torch_device.memory
     assert memory.limit == 32 << 20
     assert memory.limit - memory.allocated < 8 << 20, "the cache took what was left"

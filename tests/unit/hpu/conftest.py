@@ -10,7 +10,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fake_habana import MODULES, Bridge, registered
+from fake_habana import MODULES, Bridge
+from fake_habana_ops import registered
 
 
 @pytest.fixture(autouse=True)
