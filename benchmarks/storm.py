@@ -27,6 +27,7 @@ from storm_clients import BLOCK_SIZE, SHAPES, Client, Shape, make_clients
 
 PATH = "/v1/chat/completions"
 TIMEOUT_SECONDS = 300.0
+LOOK_SECONDS = 0.02
 
 
 @dataclass
@@ -126,7 +127,7 @@ async def read_gauges(http: httpx.AsyncClient) -> dict[str, int]:
 
 
 async def storm(http: httpx.AsyncClient, clients: list[Client], report: Report) -> list[Reading]:
-    """All clients at once, and a look at the engine every tenth of a second, until it is idle again."""
+    """All clients at once, and looks at the engine all the while, until it is idle again."""
     before = await read_gauges(http)
     report.blocks, report.free_before = before["total_blocks"], before["free_blocks"]
     started = time.perf_counter()
@@ -143,7 +144,7 @@ async def storm(http: httpx.AsyncClient, clients: list[Client], report: Report) 
         report.peak_waiting = max(report.peak_waiting, now["waiting_sequences"])
         if visits.done() and now["running_sequences"] == now["waiting_sequences"] == 0:
             break
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(LOOK_SECONDS)
     report.free_after, report.preemptions = now["free_blocks"], now["preemptions_total"]
     report.tokens_generated = now["generated_tokens_total"]
     report.storm_seconds = time.perf_counter() - started

@@ -61,15 +61,15 @@ class Client:
         return min(self.max_seconds, self.max_events) < math.inf
 
 
-def make_clients(shape: Shape, count: int, seed: int) -> list[Client]:
-    """`count` clients: one in 16 asks for what is refused, a third of the requests is sampled.
+def make_clients(shape: Shape, count: int, seed: int, latest_arrival: float = LATEST_ARRIVAL) -> list[Client]:
+    """`count` clients within `latest_arrival` seconds: one in 16 asks for what is refused, a third is sampled.
 
     Two in five mean to hang up; some come too late for it, so that a third of all does.
     """
     rng = random.Random(seed)
     clients = []
     for number in range(count):
-        arrives = rng.uniform(0, LATEST_ARRIVAL)
+        arrives = rng.uniform(0, latest_arrival)
         body = make_body(shape, rng)
         if number % 16 == 15:
             clients.append(Client({**body, "temperature": -1}, arrives, expected_status=400))

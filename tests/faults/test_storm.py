@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 import storm
@@ -9,8 +10,10 @@ import storm_clients
 
 @pytest.mark.parametrize("shape", storm_clients.SHAPES)
 def test_a_storm_leaves_no_trace_and_changes_no_answer(shape: str) -> None:
-    clients = storm_clients.make_clients(storm_clients.SHAPES[shape], 30, seed=20)
-    report = asyncio.run(storm.run_storm(storm_clients.SHAPES[shape], clients))
+    # all at once, and each for at least 48 steps: however fast the machine is, they meet
+    crowded = replace(storm_clients.SHAPES[shape], answer_tokens=(48, 100))
+    clients = storm_clients.make_clients(crowded, 30, seed=25, latest_arrival=0)
+    report = asyncio.run(storm.run_storm(crowded, clients))
     assert report.errors == []
     assert report.different == []
     assert report.exit_status == 0

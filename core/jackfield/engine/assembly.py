@@ -134,8 +134,12 @@ def assemble(
     )
 
 
+@torch.inference_mode()
 def make_runner(blueprint: Blueprint, draft: DraftModel | None = None, *, progress: bool) -> Assembled:
-    """Load this rank's part of the model, size its cache as the other ranks do, capture what is planned."""
+    """Load this rank's part of the model, size its cache as the other ranks do, capture what is planned.
+
+    In the mode that steps run in: torch-xla cannot view a tensor of one mode in the other.
+    """
     platform, config = blueprint.platform, blueprint.config
     model, groups = _loaded(blueprint, progress=progress)
     step_bytes = full_step_bytes(config, platform, blueprint.build, model, groups)
@@ -152,6 +156,7 @@ def make_runner(blueprint: Blueprint, draft: DraftModel | None = None, *, progre
     return Assembled(runner, groups, size, memory, captured, draft_size)
 
 
+@torch.inference_mode()
 def _loaded(blueprint: Blueprint, *, progress: bool) -> tuple[Model, tuple[AttentionGroup, ...]]:
     """The model with its weights, and its attention groups."""
     platform, config, build = blueprint.platform, blueprint.config, blueprint.build
@@ -206,7 +211,6 @@ def _build(config: EngineConfig, platform: Platform, plugins: Plugins, comm: Com
     )
 
 
-@torch.inference_mode()
 def _model(config: EngineConfig, build: Build, registry: ModelRegistry, *, progress: bool) -> Model:
     if config.dummy_weights:
         return dummy_model(config.model, build, seed=config.seed, registry=registry)

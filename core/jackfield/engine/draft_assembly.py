@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
+import torch
 
 from jackfield.config.json_fields import ConfigError
 from jackfield.config.options import EngineOptions
@@ -108,6 +109,7 @@ def _size_elsewhere(draft: DraftModel, groups: Sequence[AttentionGroup], size: K
     return size_kv_cache(config, draft.groups, memory, step_bytes=step_bytes)
 
 
+@torch.inference_mode()
 def draft_runner(draft: DraftModel, size: KVSize, *, progress: bool) -> ModelRunner:
     """The draft model's own runner, warmed up."""
     config, platform = draft.blueprint.config, draft.blueprint.platform
