@@ -45,10 +45,10 @@ from jackfield.engine.build import prepare
 from jackfield_attention.flat_blocks import FlatBlockAttention
 from jackfield_platforms.attention import AttentionNeed, LayerKV
 from jackfield_platforms.bucket import Bucket
+from jackfield_platforms.buffers import tensors
 from jackfield_platforms.graph import GraphRunner, ProgramKey
 from jackfield_platforms.kv import Paged, Windowed
 from jackfield_platforms.ops import OpSpec, OpTable, resolve
-from jackfield_platforms.testing.buffers import tensors
 from jackfield_tpu.platform import TpuOnHost
 from jackfield_tpu.ragged_attention import RaggedPagedAttention, unserved
 

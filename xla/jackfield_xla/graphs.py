@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from jackfield_platforms.attention import LayerKV
+from jackfield_platforms.buffers import parts, tensors
 from jackfield_platforms.compiled_graphs import CompiledGraphs
 from jackfield_platforms.graph import ProgramKey
-from jackfield_platforms.testing.buffers import parts, tensors
 
 Program = Callable[..., Any]
 

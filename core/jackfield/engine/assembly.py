@@ -138,7 +138,7 @@ def assemble(
 def make_runner(blueprint: Blueprint, draft: DraftModel | None = None, *, progress: bool) -> Assembled:
     """Load this rank's part of the model, size its cache as the other ranks do, capture what is planned.
 
-    In the mode that steps run in: torch-xla cannot view a tensor of one mode in the other.
+    In the mode that steps run in: not every device can view a tensor that was made in the other.
     """
     platform, config = blueprint.platform, blueprint.config
     model, groups = _loaded(blueprint, progress=progress)

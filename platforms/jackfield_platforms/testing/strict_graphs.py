@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from jackfield_platforms.attention import LayerKV
+from jackfield_platforms.buffers import leaves, parts, tensors
 from jackfield_platforms.graph import GraphRunner, Pieces, ProgramKey
-from jackfield_platforms.testing.buffers import leaves, parts, tensors
 from jackfield_platforms.testing.recording_graphs import RecordingGraphRunner
 
 

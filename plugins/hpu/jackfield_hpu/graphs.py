@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from jackfield_hpu.vendor import module
+from jackfield_platforms.buffers import tensors
 from jackfield_platforms.graph import GraphRunner, ProgramKey
-from jackfield_platforms.testing.buffers import tensors
 
 Program = Callable[..., Any]
 

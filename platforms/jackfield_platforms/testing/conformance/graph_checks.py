@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from jackfield_platforms.bucket import Bucket
+from jackfield_platforms.buffers import tensors
 from jackfield_platforms.graph import EagerRunner, GraphRunner, ProgramKey
-from jackfield_platforms.testing.buffers import tensors
 from jackfield_platforms.testing.conformance.mismatch import expect, near
 from jackfield_platforms.testing.conformance.subject import Subject
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import torch
 
+from jackfield_platforms.buffers import tensors
 from jackfield_platforms.ops import OpSpec, resolve
 from jackfield_platforms.platform import Memory
-from jackfield_platforms.testing.buffers import tensors
 from jackfield_platforms.testing.conformance.attention_cases import AttentionCase
 from jackfield_platforms.testing.conformance.mismatch import expect
 from jackfield_platforms.testing.conformance.subject import Subject

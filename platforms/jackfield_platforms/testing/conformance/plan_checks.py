@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from jackfield_platforms.bucket import Bucket, Limits
+from jackfield_platforms.buffers import leaves
 from jackfield_platforms.graph import EagerRunner, ProgramKey
-from jackfield_platforms.testing.buffers import leaves
 from jackfield_platforms.testing.conformance.attention_cases import AttentionCase, plain_attention
 from jackfield_platforms.testing.conformance.mismatch import expect
 from jackfield_platforms.testing.conformance.scene import MAX_ROWS, MAX_TOKENS, Scene
