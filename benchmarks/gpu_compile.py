@@ -36,7 +36,9 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 FLOAT8 = {"sm_90": "fp8e4nv", "gfx942": "fp8e4b8"}  # of GPUs that multiply 8-bit floats, as Triton calls them
-OF_PLUGINS = ("ops", "linear", "experts", "sampling")  # parts of jackfield_gpu that list kernels of their own
+OF_PLUGINS = ("ops", "sampling")  # parts of jackfield_gpu that list kernels of their own
+BY_VENDOR = ("linear", "experts")  # those whose tiles differ between vendors
+VENDORS = {"cuda": "nvidia", "hip": "amd"}  # by Triton's backend
 ALIGNED = [["tt.divisibility", 16]]
 AMD_FACTS = {"registers": "vgpr_count", "spills": "vgpr_spill_count"}
 
@@ -47,8 +49,10 @@ def listed(arch: str) -> Iterator[Signature]:
     if importlib.util.find_spec("jackfield_gpu") is None:
         return
     for part in OF_PLUGINS:
-        if importlib.util.find_spec(f"jackfield_gpu.{part}") is not None:
-            yield from importlib.import_module(f"jackfield_gpu.{part}.signatures").signatures()
+        yield from importlib.import_module(f"jackfield_gpu.{part}.signatures").signatures()
+    for part in BY_VENDOR:
+        module = importlib.import_module(f"jackfield_gpu.{part}.signatures")
+        yield from module.signatures(VENDORS[TARGETS[arch].backend])
     if arch in FLOAT8:
         yield from importlib.import_module("jackfield_gpu.linear.signatures").float8_signatures(FLOAT8[arch])
 

@@ -20,10 +20,11 @@ _GROUPS = (0, 128)
 _ALIGNED = ("inner", "num_outs", "in_size", "padded_size", "x_row", "data_row")
 
 
-def signatures() -> Iterator[Signature]:
-    """One for each kernel, dtype, form of weight, number of experts and tile."""
+def signatures(vendor: str | None = None) -> Iterator[Signature]:
+    """One for each kernel, dtype, form of weight, number of experts and tile of a vendor's GPUs (None: of any)."""
     for dtype, bits in FLOATS.items():
-        tiles = dict.fromkeys(tile for (_, width), pair in TILES.items() if width == bits for tile in pair)
+        pairs = [pair for (of, width), pair in TILES.items() if width == bits and vendor in (None, of)]
+        tiles = dict.fromkeys(tile for pair in pairs for tile in pair)
         for tile in tiles:
             yield from _both(dtype, Form("plain", f"*{dtype}", PLAIN, True, False, f"*{dtype}"), 0, tile, _COUNTS)
             for form in FORMS:

@@ -38,9 +38,10 @@ FORMS = (
 )
 
 
-def tiles_for(bits: int) -> list[Tile]:
-    """All tiles for activations of so many bits, whatever the GPU."""
-    lines = [line for (_, width), table in TILES.items() if width == bits for line in table]
+def tiles_for(bits: int, vendor: str | None) -> list[Tile]:
+    """All tiles for activations of so many bits on a vendor's GPUs, or on any."""
+    tables = [table for (of, width), table in TILES.items() if width == bits and vendor in (None, of)]
+    lines = [line for table in tables for line in table]
     return list(dict.fromkeys(tile for _, tile in lines))
 
 
@@ -50,11 +51,14 @@ def columns_of(tile: Tile, form: Form, group: int) -> int:
     return min(most, group) if group else most
 
 
-def signatures() -> Iterator[Signature]:
-    """One for each kernel, dtype, form of weight, group and tile. Native 8-bit floats are in `float8_signatures`."""
+def signatures(vendor: str | None = None) -> Iterator[Signature]:
+    """One for each kernel, dtype, form of weight, group and tile of a vendor's GPUs ("nvidia", "amd"; None: of any).
+
+    Native 8-bit floats are in `float8_signatures`.
+    """
     for dtype, bits in FLOATS.items():
         for form in FORMS:
-            for tile in tiles_for(bits):
+            for tile in tiles_for(bits, vendor):
                 yield from (_weight_only(dtype, form, group, tile) for group in _GROUPS)
         yield signature(
             sum_parts_kernel,
