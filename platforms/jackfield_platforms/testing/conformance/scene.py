@@ -63,7 +63,7 @@ class Scene:
 
     def __init__(self, case: AttentionCase, lengths: Sequence[int], seed: int) -> None:
         self.case, self.need, self.block_size = case, case.need, case.block_size
-        platform = case.subject.platform
+        self.platform = platform = case.subject.platform
         self.rules, self.device = platform.capabilities().scheduling, platform.device()
         self.rng, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         ops = resolve(platform.ops(), OpSpec(self.need.query_dtype))
@@ -255,12 +255,16 @@ class Scene:
 
     @torch.inference_mode()
     def run(self, launch: Launch) -> Tensor:
-        """What the backend answers."""
+        """What the backend answers. As between programs, everything recorded so far is launched: a device that records
+        operations would otherwise compile all earlier writes of the cache with each answer.
+        """
         rope = None
         if self.rotation is not None:
             table, interleaved = self.rotation
             rope = Rope(table.to(self.device), launch.positions, interleaved)
-        return self.backend.run(*launch.inputs, self.layer, self.planned(launch), rope)
+        out = self.backend.run(*launch.inputs, self.layer, self.planned(launch), rope)
+        self.platform.synchronize(self.device)
+        return out
 
     def check(self, launch: Launch, out: Tensor) -> dict[int, Tensor]:
         """Compare every real token's answer; they are returned by sequence."""
