@@ -1,4 +1,4 @@
-"""Block-wise 8-bit floats, as DeepSeek-V3 (DeepSeek-AI, 2024) and Qwen3 publish them."""
+"""8-bit floats: block-wise, as DeepSeek-V3 (DeepSeek-AI, 2024) and Qwen3 publish them, or with one scale a tensor."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from jackfield_platforms.capabilities import Capabilities
 from jackfield_platforms.linear import Encoded, Encoding, LinearSpec, ParamSpec, QuantMethod
 from jackfield_quantization.config_fields import read_fields
 from jackfield_quantization.layer_names import is_named, is_vocabulary
+from jackfield_quantization.row_scaled import RowScaled
 from jackfield_quantization.unquantized import Unquantized
 
 
@@ -37,20 +38,24 @@ class BlockFp8(QuantMethod):
     block_out: int = 128
     block_in: int = 128
     ignored: tuple[str, ...] = ()
+    scales: str = "weight_scale_inv"  # what a checkpoint calls them
 
     name: ClassVar[str] = "fp8"
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> QuantMethod:
         fields = read_fields(config, _Fields)
+        ignored = fields.modules_to_not_convert + fields.ignored_layers
+        if fields.fmt != "e4m3":
+            raise ValueError(f"fmt is {fields.fmt!r}; supported: e4m3")
+        schemes = ("dynamic", "static") if fields.weight_block_size is None else ("dynamic",)
+        if fields.activation_scheme not in schemes:
+            raise ValueError(f"activation_scheme is {fields.activation_scheme!r}; supported: {', '.join(schemes)}")
         if fields.weight_block_size is None:
-            raise ValueError("weight_block_size is missing; supported: scales in blocks, such as [128, 128]")
+            return RowScaled("float8_e4m3fn", by_rows=False, ignored=ignored)
         if min(fields.weight_block_size) < 1:
             raise ValueError(f"weight_block_size is {list(fields.weight_block_size)}; wanted two positive numbers")
-        for field, wanted in (("fmt", "e4m3"), ("activation_scheme", "dynamic")):
-            if getattr(fields, field) != wanted:
-                raise ValueError(f"{field} is {getattr(fields, field)!r}; supported: {wanted}")
-        return cls(*fields.weight_block_size, fields.modules_to_not_convert + fields.ignored_layers)
+        return cls(*fields.weight_block_size, ignored)
 
     def rejects(self, layer: LinearSpec, caps: Capabilities) -> str | None:
         return Unquantized().rejects(layer, caps)
@@ -61,7 +66,7 @@ class BlockFp8(QuantMethod):
         aligned = _step(layer, self.block_out) == self.block_out
         params = {
             "weight": ParamSpec((layer.out_size, layer.in_size), "float8_e4m3fn"),
-            "weight_scale_inv": ParamSpec(scales, "float32", out_sizes=blocks, whole=aligned),
+            self.scales: ParamSpec(scales, "float32", out_sizes=blocks, whole=aligned),
         }
         return {**params, "bias": ParamSpec((layer.out_size,), layer.dtype)} if layer.bias else params
 
@@ -70,9 +75,9 @@ class BlockFp8(QuantMethod):
         return Encoding("float", 8, group=self.block_in, group_out=step, scale="float32")
 
     def encode(self, params: dict[str, Tensor], layer: LinearSpec) -> Encoded:
-        scale, step = params.pop("weight_scale_inv"), _step(layer, self.block_out)
+        scale, step = params.pop(self.scales), _step(layer, self.block_out)
         if not scale.isfinite().all():
-            raise ValueError(f"{layer.name}: weight_scale_inv holds infinite numbers, or what are no numbers")
+            raise ValueError(f"{layer.name}: {self.scales} holds infinite numbers, or what are no numbers")
         if step != self.block_out:
             scale = self._finer(scale, layer, step)
         return Encoded(self.encoding(layer), params.pop("weight"), params.pop("bias", None), scale, dtype=layer.dtype)

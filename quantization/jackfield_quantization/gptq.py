@@ -12,12 +12,12 @@ from torch import Tensor
 
 from jackfield_platforms.capabilities import Capabilities
 from jackfield_platforms.linear import Encoded, Encoding, LinearSpec, ParamSpec, QuantMethod
-from jackfield_platforms.nibbles import pack_nibbles, unpack_nibbles
 from jackfield_quantization.config_fields import read_fields
 from jackfield_quantization.layer_names import is_named, is_vocabulary
+from jackfield_quantization.stored_bias import stored_bias
 from jackfield_quantization.unquantized import Unquantized
+from jackfield_quantization.words import input_order, numbers_of, reorder, without_middle_zero, word_bytes
 
-_ROWS = 1024  # reordered at a time
 _OFFSETS = {"gptq": 1, "gptq_v2": 0}  # the first format stores zero points less one
 
 
@@ -92,20 +92,18 @@ class Gptq(QuantMethod):
         return Encoding("int", self.bits, self.group, scale="float16", zero=True, ordered=self.has_order)
 
     def encode(self, params: dict[str, Tensor], layer: LinearSpec) -> Encoded:
-        data = _bytes(params.pop("qweight").t())  # [out, in * bits / 8]
+        data = word_bytes(params.pop("qweight").t())  # [out, in * bits / 8]
         zero, scale = self._zero(params.pop("qzeros")), params.pop("scales").t().contiguous()
         if not scale.isfinite().all():
             raise ValueError(f"{layer.name}: scales are infinite or no numbers in float16")
-        order = self._order(params.pop("g_idx", None), layer)
+        order = input_order(params.pop("g_idx", None), layer, self.group or layer.in_size, "g_idx")
         if order is not None:
-            self._reorder(data, order)
-        if symmetric := bool((zero == 2 ** (self.bits - 1)).all()):
-            data = data if self.bits == 4 else data.bitwise_xor_(128).view(torch.int8)
+            reorder(data, order, self.bits)
+        data, kept = without_middle_zero(data, zero, self.bits)
         encoding = Encoding(
-            "int", self.bits, self.group, scale="float16", zero=not symmetric, ordered=order is not None
+            "int", self.bits, self.group, scale="float16", zero=kept is not None, ordered=order is not None
         )
-        bias = _bias(params.pop("bias", None), layer)
-        return Encoded(encoding, data, bias, scale, None if symmetric else zero, order, layer.dtype)
+        return Encoded(encoding, data, stored_bias(params.pop("bias", None), layer), scale, kept, order, layer.dtype)
 
     def covers(self, name: str) -> bool:
         if is_vocabulary(name):
@@ -114,30 +112,7 @@ class Gptq(QuantMethod):
 
     def _zero(self, words: Tensor) -> Tensor:
         """int32 `[groups, words]` to int16 `[out, groups]`."""
-        numbers = unpack_nibbles(_bytes(words)) if self.bits == 4 else _bytes(words)
-        return numbers.t().contiguous().to(torch.int16) + self.offset
-
-    def _order(self, groups: Tensor | None, layer: LinearSpec) -> Tensor | None:
-        """The inputs of each group side by side, by the group of each input; None where they are so already."""
-        if groups is None:
-            return None
-        size = self.group or layer.in_size
-        wanted = torch.arange(layer.in_size, device=groups.device, dtype=groups.dtype) // size
-        if torch.equal(groups, wanted):
-            return None
-        order = groups.argsort(stable=True)
-        if not torch.equal(groups[order], wanted):
-            raise ValueError(f"{layer.name}: g_idx must give each of {layer.in_size // size} groups {size} inputs")
-        return order
-
-    def _reorder(self, data: Tensor, order: Tensor) -> None:
-        for rows in data.split(_ROWS):
-            rows.copy_(pack_nibbles(unpack_nibbles(rows)[:, order]) if self.bits == 4 else rows[:, order])
-
-
-def _bytes(words: Tensor) -> Tensor:
-    """int32 `[.., n]` to uint8 `[.., 4 * n]`: words are little-endian, their bytes in the order of the numbers."""
-    return words.clone(memory_format=torch.contiguous_format).view(torch.uint8)
+        return numbers_of(words, self.bits).t().contiguous().to(torch.int16) + self.offset
 
 
 def _check(fields: _Fields) -> None:
@@ -150,12 +125,3 @@ def _check(fields: _Fields) -> None:
         raise ValueError(f"checkpoint_format is {found!r}; supported: {', '.join(_OFFSETS)}")
     if fields.dynamic:
         raise ValueError("dynamic sets modules apart, which is not supported")
-
-
-def _bias(bias: Tensor | None, layer: LinearSpec) -> Tensor | None:
-    """The layer's bias. Some checkpoints store zeros for layers that have none."""
-    if layer.bias or bias is None:
-        return bias
-    if bias.any():
-        raise ValueError(f"{layer.name}: the checkpoint holds a bias that is not zero; by its config there is none")
-    return None

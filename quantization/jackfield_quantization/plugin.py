@@ -6,12 +6,16 @@ from collections.abc import Mapping
 
 from jackfield_platforms.hooks import hookimpl
 from jackfield_platforms.linear import QuantMethod
+from jackfield_quantization.awq import Awq
+from jackfield_quantization.compressed_tensors import CompressedTensors
 from jackfield_quantization.fp8 import BlockFp8
 from jackfield_quantization.gptq import Gptq
 from jackfield_quantization.int8 import GroupedInt8, Int8, WholeInt8
 from jackfield_quantization.unquantized import Unquantized
 
-_METHODS: tuple[type[QuantMethod], ...] = (Unquantized, Int8, WholeInt8, GroupedInt8, Gptq, BlockFp8)
+_METHODS: tuple[type[QuantMethod], ...] = (
+    Unquantized, Int8, WholeInt8, GroupedInt8, Gptq, Awq, BlockFp8, CompressedTensors,
+)  # fmt: skip
 
 
 @hookimpl

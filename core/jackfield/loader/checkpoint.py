@@ -28,11 +28,12 @@ class LoadError(ValueError):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """One tensor on disk. `dtype` is safetensors' code: BF16, F32, …"""
+    """One tensor on disk. `dtype` is safetensors' code: BF16, F32, …; a number without dimensions counts as `[1]`."""
 
     file: Path
     shape: tuple[int, ...]
     dtype: str
+    is_number: bool = False
 
     @property
     def is_float(self) -> bool:
@@ -76,8 +77,10 @@ class Checkpoint:
         pages count as resident memory until they are unmapped.
         """
         stored = self.tensors[name]
-        if not stored.shape:
-            raise LoadError(f"{stored.file.name}: {name} is a single number; wanted at least one dimension")
+        if stored.is_number:
+            with safe_open(stored.file, framework="pt") as file:
+                yield 0, file.get_tensor(name).reshape(1)
+            return
         (start, stop), *others = stored.whole if box is None else box
         rows = max(1, _CHUNK_BYTES // max(1, stored.row_bytes))
         for first in range(start, stop, rows):
@@ -99,7 +102,8 @@ class Checkpoint:
                     if name in self.tensors:
                         raise LoadError(f"{name} is both in {self.tensors[name].file.name} and in {file.name}")
                     part = opened.get_slice(name)
-                    self.tensors[name] = Stored(file, tuple(part.get_shape()), part.get_dtype())
+                    shape = tuple(part.get_shape())
+                    self.tensors[name] = Stored(file, shape or (1,), part.get_dtype(), is_number=not shape)
         except SafetensorError as error:
             raise LoadError(f"{file} is not a complete safetensors file: {error}") from None
 

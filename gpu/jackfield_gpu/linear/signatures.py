@@ -35,6 +35,10 @@ FORMS = (
     Form("int8", "*i8", 8, False, False, "*fp32"),
     Form("uint8_zero", "*u8", 8, False, True, "*fp16"),
     Form("fp8", "*u8", 8, True, False, "*fp32"),
+    Form("int4_scale32", "*u8", 4, False, False, "*fp32"),
+    Form("int4_zero_scale32", "*u8", 4, False, True, "*fp32"),
+    Form("int8_scale16", "*i8", 8, False, False, "*fp16"),
+    Form("uint8_zero_scale32", "*u8", 8, False, True, "*fp32"),
 )
 
 

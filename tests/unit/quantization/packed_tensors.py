@@ -78,3 +78,60 @@ def rounded_to_int8(weight: np.ndarray, group: int) -> Exact:
     scale = (np.abs(grouped).max(-1, keepdims=True) / np.float32(127)).astype(np.float32)
     numbers = np.round(grouped / np.where(scale == 0, np.float32(1), scale))
     return (numbers.astype(np.float64) * scale.astype(np.float64)).reshape(weight.shape)
+
+
+def awq(
+    rng: np.random.Generator, out_size: int, in_size: int, group: int, *, middle: bool = False
+) -> tuple[Tensors, Exact]:
+    """A linear layer as AutoAWQ's gemm version has it; `middle`: all zero points are 8."""
+    numbers = rng.integers(0, 16, (in_size, out_size))
+    zeros = rng.integers(0, 16, (in_size // group, out_size))
+    if middle:
+        zeros[:] = 8
+    scales = (rng.uniform(0.1, 0.4, zeros.shape) * in_size**-0.5).astype(np.float16)
+    rows = np.arange(in_size) // group
+    exact = (numbers - zeros[rows]) * scales[rows].astype(np.float64)
+    tensors = {"qweight": awq_words(numbers), "qzeros": awq_words(zeros), "scales": torch.from_numpy(scales)}
+    return tensors, exact.T
+
+
+def awq_words(numbers: np.ndarray) -> Tensor:
+    """Numbers of 0 to 15, `[n, out]`, to int32 `[n, out / 8]`: of eight first the even ones, then the odd."""
+    packed = np.zeros((numbers.shape[0], numbers.shape[1] // 8), dtype=np.uint32)
+    for place, column in enumerate((0, 2, 4, 6, 1, 3, 5, 7)):
+        packed |= numbers[:, column::8].astype(np.uint32) << np.uint32(4 * place)
+    return torch.from_numpy(packed.view(np.int32))
+
+
+def row_scaled(
+    rng: np.random.Generator, out_size: int, in_size: int, dtype: str, by_rows: bool
+) -> tuple[Tensors, Exact]:
+    """A linear layer in e4m3 floats or int8, with a scale a row or one for all."""
+    codes = rng.integers(0, 256, (out_size, in_size)).astype(np.uint8)
+    codes[(codes & 127) == 127] = 0  # no NaN
+    scale = rng.uniform(0.3, 3, (out_size, 1) if by_rows else (1,)).astype(np.float32) * np.float32(in_size**-0.5 / 60)
+    numbers = e4m3(codes) if dtype == "float8_e4m3fn" else codes.view(np.int8).astype(np.float64)
+    tensors = {"weight": torch.from_numpy(codes).view(getattr(torch, dtype)), "weight_scale": torch.from_numpy(scale)}
+    return tensors, numbers * scale.astype(np.float64)
+
+
+def packed_ints(
+    rng: np.random.Generator, out_size: int, groups: np.ndarray, bits: int, *, symmetric: bool = False
+) -> tuple[Tensors, Exact]:
+    """A linear layer in compressed-tensors' pack-quantized format, its scales in bfloat16."""
+    in_size, half = len(groups), 2 ** (bits - 1)
+    numbers = rng.integers(-half, half, (out_size, in_size))
+    zeros = rng.integers(-half, half, (out_size, groups.max() + 1))
+    if symmetric:
+        zeros[:] = 0
+    scales = torch.from_numpy(rng.uniform(1, 3, zeros.shape) * in_size**-0.5 / 2**bits).bfloat16()
+    exact = (numbers - zeros[:, groups]) * scales.double().numpy()[:, groups]
+    tensors = {
+        "weight_packed": words((numbers + half).T, bits).T.contiguous(),
+        "weight_scale": scales,
+        "weight_shape": torch.tensor([out_size, in_size]),
+        "weight_g_idx": torch.from_numpy(groups.astype(np.int32)),
+    }
+    if not symmetric:
+        tensors["weight_zero_point"] = words(zeros + half, bits)
+    return tensors, exact

@@ -14,6 +14,7 @@ from packed_tensors import block_fp8, e4m3
 
 from jackfield_platforms.linear import QuantMethod
 from jackfield_quantization.fp8 import BlockFp8
+from jackfield_quantization.row_scaled import RowScaled
 
 
 def method(**config: Any) -> QuantMethod:
@@ -73,16 +74,23 @@ def test_scales_that_are_no_numbers_are_an_error() -> None:
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ({"weight_block_size": None}, "weight_block_size is missing; supported: scales in blocks"),
         ({"weight_block_size": [128]}, r"at `\$\.weight_block_size`"),
         ({"weight_block_size": [0, 128]}, r"weight_block_size is \[0, 128\]; wanted two positive"),
         ({"fmt": "e5m2"}, "fmt is 'e5m2'; supported: e4m3"),
         ({"activation_scheme": "static"}, "activation_scheme is 'static'; supported: dynamic"),
+        ({"activation_scheme": "none", "weight_block_size": None}, "'none'; supported: dynamic, static"),
     ],
 )
 def test_a_config_that_cannot_be_served_is_refused(config: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         method(**config)
+
+
+def test_without_blocks_there_is_one_scale_a_tensor() -> None:
+    wanted = RowScaled("float8_e4m3fn", by_rows=False, ignored=("mlp.gate",))
+    for scheme in ("dynamic", "static"):
+        found = method(weight_block_size=None, activation_scheme=scheme, modules_to_not_convert=["mlp.gate"])
+        assert found == wanted
 
 
 def test_what_is_encoded_is_chosen_by_name() -> None:

@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from packed_tensors import Exact, Tensors, block_fp8, gptq, gptq_groups, rounded_to_int8
+from packed_tensors import (
+    Exact,
+    Tensors,
+    awq,
+    block_fp8,
+    gptq,
+    gptq_groups,
+    packed_ints,
+    rounded_to_int8,
+    row_scaled,
+)
 from small_checkpoints import FUSED, LINEARS, engine_of, greedy, plain_linear, replaced, tensors_of, write
 
 from jackfield_cpu.native_linear import NativeLinear
@@ -102,6 +112,79 @@ def test_block_fp8_answers_as_its_numbers_do(tmp_path: Path, packed: list[Encodi
     assert greedy(engine_of(write(tmp_path / "fp8", tensors, FP8))) == plain
     assert len(packed) == NUM_PRODUCTS
     assert {encoding.group_out for encoding in packed} == {64, 128}, "k and v of 64 rows make smaller blocks"
+
+
+def test_awq_answers_as_its_numbers_do(tmp_path: Path, packed: list[Encoding]) -> None:
+    tensors, exact = tensors_of(lambda rng, name, out_size, in_size: awq(rng, out_size, in_size, 32))
+    plain = greedy(engine_of(write(tmp_path / "plain", replaced(tensors, exact))))
+    config = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "version": "gemm"}
+    engine = engine_of(write(tmp_path / "awq", tensors, {**config, "modules_to_not_convert": None}))
+    assert "weights awq" in engine.startup_text
+    assert greedy(engine) == plain
+    assert packed == [Encoding("int", 4, 32, scale="float16", zero=True)] * NUM_PRODUCTS
+
+
+@pytest.mark.parametrize("scheme", ["dynamic", "static"])
+def test_float8_with_a_scale_a_tensor_answers_as_its_numbers_do(
+    tmp_path: Path, packed: list[Encoding], scheme: str
+) -> None:
+    def encode(rng: np.random.Generator, name: str, out_size: int, in_size: int) -> tuple[Tensors, Exact]:
+        tensors, exact = row_scaled(rng, out_size, in_size, "float8_e4m3fn", False)
+        numbers = {"weight_scale": tensors.pop("weight_scale")[0].clone()}  # without dimensions, as AutoFP8 stores it
+        if scheme == "static":
+            numbers["input_scale"] = torch.tensor(0.25)
+        return {**tensors, **numbers}, exact
+
+    tensors, exact = tensors_of(encode)
+    plain = greedy(engine_of(write(tmp_path / "plain", replaced(tensors, exact))))
+    config = {"quant_method": "fp8", "activation_scheme": scheme, "ignored_layers": ["lm_head"]}
+    assert greedy(engine_of(write(tmp_path / "fp8", tensors, config))) == plain
+    assert packed == [Encoding("float", 8, scale="float32")] * NUM_PRODUCTS
+
+
+COMPRESSED = {  # format, weights, how a layer is stored, what it becomes
+    "w4a16": (
+        "pack-quantized",
+        {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32, "symmetric": False},
+        lambda rng, name, outs, ins: packed_ints(rng, outs, np.arange(ins) // 32, 4),
+        Encoding("int", 4, 32, scale="float32", zero=True),
+    ),
+    "w8a16": (
+        "pack-quantized",
+        {"num_bits": 8, "type": "int", "strategy": "channel", "symmetric": True},
+        lambda rng, name, outs, ins: packed_ints(rng, outs, np.zeros(ins, dtype=int), 8, symmetric=True),
+        Encoding("int", 8, scale="float32"),
+    ),
+    "w8a8": (
+        "int-quantized",
+        {"num_bits": 8, "type": "int", "strategy": "channel", "symmetric": True},
+        lambda rng, name, outs, ins: row_scaled(rng, outs, ins, "int8", True),
+        Encoding("int", 8, scale="float32"),
+    ),
+    "fp8": (
+        "float-quantized",
+        {"num_bits": 8, "type": "float", "strategy": "channel", "symmetric": True},
+        lambda rng, name, outs, ins: row_scaled(rng, outs, ins, "float8_e4m3fn", True),
+        Encoding("float", 8, scale="float32"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", COMPRESSED)
+def test_compressed_tensors_answer_as_their_numbers_do(tmp_path: Path, packed: list[Encoding], case: str) -> None:
+    format, weights, encode, wanted = COMPRESSED[case]
+    tensors, exact = tensors_of(encode)
+    if format == "pack-quantized":  # only an order of the activations needs it
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("g_idx")}
+    plain = greedy(engine_of(write(tmp_path / "plain", replaced(tensors, exact))))
+    config = {
+        "quant_method": "compressed-tensors",
+        "format": format,
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
+        "ignore": ["lm_head"],
+    }
+    assert greedy(engine_of(write(tmp_path / "stored", tensors, config))) == plain
+    assert packed == [wanted] * NUM_PRODUCTS
 
 
 def test_block_scales_may_be_stored_in_sixteen_bits(tmp_path: Path) -> None:

@@ -130,9 +130,9 @@ def test_a_group_that_does_not_divide_is_refused(gptq_tensors: Tensors, tmp_path
     ("quantization", "options", "reason"),
     [
         (
-            {"quant_method": "awq"},
+            {"quant_method": "bitsandbytes"},
             {},
-            r"asks for the weight format 'awq'; there are fp8, gptq, int8, int8-all, int8-g128, unq",
+            r"asks for the weight format 'bitsandbytes'; there are awq, compressed-tensors, fp8, gptq, int8, int8-all",
         ),
         ({**GPTQ, "bits": 3}, {}, r"config\.json: field 'quantization_config' \(gptq\): bits is 3; supported: 4, 8"),
         ({"bits": 4}, {}, r"quantization_config: field 'quant_method' is missing"),
