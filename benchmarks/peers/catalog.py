@@ -72,7 +72,7 @@ def pool_tokens(measure: str, contexts: tuple[int, ...]) -> int:
 
 
 PEERS = ("jackfield", "hf", "openvino", "llama", "vllm")
-BF16, INT8 = {"dtype": "bfloat16"}, {"dtype": "bfloat16", "quantization": "int8-all"}
+BF16, INT8, INT4 = ({"dtype": "bfloat16"}, *({"dtype": "bfloat16", "quantization": f"int{n}-all"} for n in (8, 4)))
 OV_KV16, OV_KV8 = {"kv": "f16"}, {"kv": "u8"}  # OpenVINO's own choices for weights of 16 bits, and of fewer
 ENGINES = (
     Engine("Jackfield bf16", "jackfield", "adapters.Jackfield", 16, "safetensors", BF16),
@@ -85,6 +85,7 @@ ENGINES = (
     Engine("OpenVINO GenAI int8", "openvino", "adapters.OpenVino", 8, "openvino-int8", OV_KV8),
     Engine("llama.cpp Q8_0", "llama", "servers.LlamaServer", 8, "gguf-q8_0"),
     Engine("llama-bench Q8_0", "llama", "adapters.LlamaBench", 8, "gguf-q8_0"),
+    Engine("Jackfield int4", "jackfield", "adapters.Jackfield", 4, "safetensors", INT4),
     Engine("OpenVINO GenAI int4", "openvino", "adapters.OpenVino", 4, "openvino-int4", OV_KV8),
     Engine("llama.cpp Q4_0", "llama", "servers.LlamaServer", 4, "gguf-q4_0"),
     Engine("llama-bench Q4_0", "llama", "adapters.LlamaBench", 4, "gguf-q4_0"),

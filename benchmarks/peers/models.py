@@ -14,6 +14,8 @@ from peers.installs import InstallFailed, Installs
 
 MAKE_CHECKPOINT = Path(__file__).parents[1] / "make_checkpoint.py"
 CONVERT_GGUF = Path(__file__).with_name("gguf_convert.py")
+ENCODED_BYTES = {"int8": (1, 2), "int8-all": (1, 1), "int4": (0.5625, 2), "int4-all": (0.5625, 1)}
+"""Bytes of a number in a layer and in the head, by our name of what plain weights become while they are loaded."""
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
@@ -46,12 +48,12 @@ class Models:
     def weight_bytes(self, files: str, quantization: str | None) -> float:
         """What a step reads of the weights: the files' size, or that of what is encoded while it is loaded.
 
-        The heads of these shapes are tied to the embedding, so that all of a file is read. Our `int8`
-        leaves it plain, `int8-all` does not.
+        The heads of these shapes are tied to the embedding, so that all of a file is read.
         """
         if quantization is not None:
             shape = self.shape()
-            return shape.layers * shape.layer_weights + shape.head_weights * (1 if quantization == "int8-all" else 2)
+            layer, head = ENCODED_BYTES[quantization]
+            return shape.layers * shape.layer_weights * layer + shape.head_weights * head
         place = self.prepare(files)
         if place.is_file():
             return place.stat().st_size

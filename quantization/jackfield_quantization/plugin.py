@@ -10,12 +10,14 @@ from jackfield_quantization.awq import Awq
 from jackfield_quantization.compressed_tensors import CompressedTensors
 from jackfield_quantization.fp8 import BlockFp8
 from jackfield_quantization.gptq import Gptq
+from jackfield_quantization.int4 import Int4, WholeInt4
 from jackfield_quantization.int8 import GroupedInt8, Int8, WholeInt8
 from jackfield_quantization.unquantized import Unquantized
 
 _METHODS: tuple[type[QuantMethod], ...] = (
-    Unquantized, Int8, WholeInt8, GroupedInt8, Gptq, Awq, BlockFp8, CompressedTensors,
-)  # fmt: skip
+    *(Unquantized, Int8, WholeInt8, GroupedInt8, Int4, WholeInt4),
+    *(Gptq, Awq, BlockFp8, CompressedTensors),
+)
 
 
 @hookimpl

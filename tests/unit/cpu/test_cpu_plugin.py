@@ -18,4 +18,5 @@ def test_hooks_answer_through_the_plugin_manager() -> None:
     (formats,) = manager.hook.quant_methods()
     assert formats["unquantized"] is Unquantized
     assert {name: method.name for name, method in formats.items()} == {name: name for name in formats}
-    assert set(formats) == {"unquantized", "int8", "int8-all", "int8-g128", "gptq", "fp8"}
+    on_line = {"unquantized", "int8", "int8-all", "int8-g128", "int4", "int4-all"}
+    assert set(formats) == {*on_line, "gptq", "awq", "fp8", "compressed-tensors"}

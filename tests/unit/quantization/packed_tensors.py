@@ -80,6 +80,15 @@ def rounded_to_int8(weight: np.ndarray, group: int) -> Exact:
     return (numbers.astype(np.float64) * scale.astype(np.float64)).reshape(weight.shape)
 
 
+def rounded_to_int4(weight: np.ndarray) -> Exact:
+    """What int4 makes of a weight in groups of 32: the number farthest from zero is -8 steps, steps in float16."""
+    grouped = weight.astype(np.float32).reshape(weight.shape[0], -1, 32)
+    farthest = np.take_along_axis(grouped, np.abs(grouped).argmax(-1, keepdims=True), -1)
+    step = (farthest / np.float32(-8)).astype(np.float16).astype(np.float32)
+    numbers = np.clip(np.round(grouped / np.where(step == 0, np.float32(1), step)), -8, 7)
+    return (numbers.astype(np.float64) * step.astype(np.float64)).reshape(weight.shape)
+
+
 def awq(
     rng: np.random.Generator, out_size: int, in_size: int, group: int, *, middle: bool = False
 ) -> tuple[Tensors, Exact]:

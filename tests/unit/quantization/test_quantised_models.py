@@ -18,6 +18,7 @@ from packed_tensors import (
     gptq,
     gptq_groups,
     packed_ints,
+    rounded_to_int4,
     rounded_to_int8,
     row_scaled,
 )
@@ -233,6 +234,20 @@ def test_the_head_is_rounded_where_the_format_says_so(tmp_path: Path, packed: li
     plain = greedy(engine_of(write(tmp_path / "rounded", replaced(tensors, rounded))))
     assert greedy(engine_of(write(tmp_path / "plain", tensors), quantization="int8-all")) == plain
     assert packed == [Encoding("int", 8, scale="float32")] * (NUM_PRODUCTS + 1)
+
+
+@pytest.mark.parametrize("format", ["int4", "int4-all"])
+def test_int4_answers_as_its_numbers_do(tmp_path: Path, packed: list[Encoding], format: str) -> None:
+    tensors, exact = tensors_of(plain_linear)
+    rounded = {name: rounded_to_int4(weight) for name, weight in exact.items()}
+    if format == "int4-all":
+        head = tensors["lm_head.weight"].double().numpy()
+        exact, rounded = {**exact, "lm_head": head}, {**rounded, "lm_head": rounded_to_int8(head, head.shape[1])}
+    plain = greedy(engine_of(write(tmp_path / "rounded", replaced(tensors, rounded))))
+    assert greedy(engine_of(write(tmp_path / "plain", tensors), quantization=format)) == plain
+    wanted = [Encoding("int", 4, 32, scale="float16")] * NUM_PRODUCTS
+    heads = [Encoding("int", 8, scale="float32")] if format == "int4-all" else []
+    assert sorted(packed, key=lambda one: one.bits) == wanted + heads
 
 
 def test_random_weights_can_be_rounded_too(tmp_path: Path, packed: list[Encoding]) -> None:

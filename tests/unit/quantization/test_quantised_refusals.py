@@ -132,13 +132,13 @@ def test_a_group_that_does_not_divide_is_refused(gptq_tensors: Tensors, tmp_path
         (
             {"quant_method": "bitsandbytes"},
             {},
-            r"asks for the weight format 'bitsandbytes'; there are awq, compressed-tensors, fp8, gptq, int8, int8-all",
+            r"asks for the weight format 'bitsandbytes'; there are awq, compressed-tensors, fp8, gptq, int4, int4-",
         ),
         ({**GPTQ, "bits": 3}, {}, r"config\.json: field 'quantization_config' \(gptq\): bits is 3; supported: 4, 8"),
         ({"bits": 4}, {}, r"quantization_config: field 'quant_method' is missing"),
         (GPTQ, {"quantization": "int8"}, "'int8' was asked for; the checkpoint's weights are 'gptq' already"),
         (None, {"quantization": "gptq"}, "'gptq' needs a checkpoint in that format, and this one is plain; plain "),
-        (None, {"quantization": "int9"}, "'int9' is no weight format here; plain weights can be loaded as int8, int8-"),
+        (None, {"quantization": "int9"}, "'int9' is no weight format here; plain weights can be loaded as int4, int4-"),
         (GPTQ, {"load_format": "dummy"}, r"makes plain weights; .*qkv_proj\.qweight is int32, as the config's"),
     ],
 )
