@@ -30,9 +30,9 @@ def tile_rows(starts, blocks, num_experts, EXPERTS: tl.constexpr, ROWS: tl.const
 
 @triton.jit
 def gate_up_kernel(
-    x, data, offsets, scale, scale_offsets, order, starts, blocks, out,
+    x, data, offsets, scale, scale_offsets, zero, zero_offsets, order, starts, blocks, out,
     num_experts, top, inner, in_size, padded_size, x_row, data_row, num_groups, group_out,
-    BITS: tl.constexpr, IS_FLOAT: tl.constexpr, GROUP: tl.constexpr, EXPERTS: tl.constexpr,
+    BITS: tl.constexpr, IS_FLOAT: tl.constexpr, GROUP: tl.constexpr, HAS_ZERO: tl.constexpr, EXPERTS: tl.constexpr,
     ROWS: tl.constexpr, OUTS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """out `[pairs, inner]`, sorted: silu(gate) * up of each pair's token, x `[tokens, in_size]`."""
@@ -44,14 +44,15 @@ def gate_up_kernel(
         x_rows = x + token * x_row
         mine = data + tl.multiple_of(tl.load(offsets + expert), 16)
         steps = scale + tl.load(scale_offsets + expert)
+        zeros = zero + tl.load(zero_offsets + expert) if HAS_ZERO else steps
         gate_group, up_group = (at // group_out) * num_groups, ((at + inner) // group_out) * num_groups
         gate = product(
-            x_rows, is_row, mine + at.to(tl.int64) * data_row, inside, steps + gate_group, steps + gate_group,
-            0, padded_size, in_size, BITS, IS_FLOAT, GROUP, False, ROWS, OUTS, COLUMNS,
+            x_rows, is_row, mine + at.to(tl.int64) * data_row, inside, steps + gate_group, zeros + gate_group,
+            0, padded_size, in_size, BITS, IS_FLOAT, GROUP, HAS_ZERO, ROWS, OUTS, COLUMNS,
         )  # fmt: skip
         up = product(
-            x_rows, is_row, mine + (at + inner).to(tl.int64) * data_row, inside, steps + up_group, steps + up_group,
-            0, padded_size, in_size, BITS, IS_FLOAT, GROUP, False, ROWS, OUTS, COLUMNS,
+            x_rows, is_row, mine + (at + inner).to(tl.int64) * data_row, inside, steps + up_group, zeros + up_group,
+            0, padded_size, in_size, BITS, IS_FLOAT, GROUP, HAS_ZERO, ROWS, OUTS, COLUMNS,
         )  # fmt: skip
         if BITS != 16 and GROUP == 0:
             gate *= tl.load(steps + gate_group, mask=inside, other=0.0).to(tl.float32)[None, :]
@@ -62,9 +63,9 @@ def gate_up_kernel(
 
 @triton.jit
 def down_kernel(
-    x, data, offsets, scale, scale_offsets, order, starts, blocks, out,
+    x, data, offsets, scale, scale_offsets, zero, zero_offsets, order, starts, blocks, out,
     num_experts, num_outs, in_size, padded_size, data_row, num_groups, group_out,
-    BITS: tl.constexpr, IS_FLOAT: tl.constexpr, GROUP: tl.constexpr, EXPERTS: tl.constexpr,
+    BITS: tl.constexpr, IS_FLOAT: tl.constexpr, GROUP: tl.constexpr, HAS_ZERO: tl.constexpr, EXPERTS: tl.constexpr,
     ROWS: tl.constexpr, OUTS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """out `[pairs, num_outs]`, by pair: the product of each sorted row of x `[pairs, in_size]`."""
@@ -75,11 +76,12 @@ def down_kernel(
         pair = tl.load(order + place, mask=is_row, other=0)
         mine = data + tl.multiple_of(tl.load(offsets + expert), 16)
         steps = scale + tl.load(scale_offsets + expert)
+        zeros = zero + tl.load(zero_offsets + expert) if HAS_ZERO else steps
         group_row = (at // group_out) * num_groups
         total = product(
             x + place.to(tl.int64) * in_size, is_row, mine + at.to(tl.int64) * data_row, inside,
-            steps + group_row, steps + group_row, 0, padded_size, in_size,
-            BITS, IS_FLOAT, GROUP, False, ROWS, OUTS, COLUMNS,
+            steps + group_row, zeros + group_row, 0, padded_size, in_size,
+            BITS, IS_FLOAT, GROUP, HAS_ZERO, ROWS, OUTS, COLUMNS,
         )  # fmt: skip
         if BITS != 16 and GROUP == 0:
             total *= tl.load(steps + group_row, mask=inside, other=0.0).to(tl.float32)[None, :]

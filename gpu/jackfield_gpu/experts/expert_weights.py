@@ -26,6 +26,9 @@ class ExpertTable(msgspec.Struct, frozen=True, eq=False):
     offsets: Tensor  # int64 [experts], in numbers from the first one's
     scale: Tensor  # the same; plain floats: the data again
     scale_offsets: Tensor
+    zero: Tensor  # the same; where there are no zero points, the scales again
+    zero_offsets: Tensor
+    has_zero: bool
     bits: int
     is_float: bool
     group: int  # columns that share a scale, 0: a whole row
@@ -40,11 +43,11 @@ class ExpertTable(msgspec.Struct, frozen=True, eq=False):
         """The table of what `TorchLinear` or `WeightOnlyLinear` packed, one an expert."""
         first = packed[0]
         if isinstance(first, NarrowWeight):
-            narrow = [weight.encoded for weight in packed if isinstance(weight, NarrowWeight)]
-            scales = [weight.scale for weight in narrow if weight.scale is not None]
+            narrow = _alike([weight.encoded for weight in packed if isinstance(weight, NarrowWeight)])
             return cls._of(
                 [weight.data for weight in narrow],
-                scales,
+                [weight.scale for weight in narrow if weight.scale is not None],
+                [weight.zero for weight in narrow if weight.zero is not None],
                 bits=first.encoded.encoding.bits,
                 is_float=first.encoded.encoding.kind == "float",
                 group=first.group,
@@ -56,17 +59,20 @@ class ExpertTable(msgspec.Struct, frozen=True, eq=False):
         data = [weight.data for weight in packed if isinstance(weight, Encoded)]
         in_size = data[0].shape[1]
         plain = {"bits": PLAIN, "is_float": True, "group": 0, "group_out": 1}
-        return cls._of(data, data, **plain, in_size=in_size, padded_size=in_size, columns=0)
+        return cls._of(data, data, [], **plain, in_size=in_size, padded_size=in_size, columns=0)
 
     @classmethod
-    def _of(cls, data: list[Tensor], scales: list[Tensor], **facts: Any) -> ExpertTable:
+    def _of(cls, data: list[Tensor], scales: list[Tensor], zeros: list[Tensor], **facts: Any) -> ExpertTable:
         data = [_aligned(x) for x in data]
         return cls(
             data=data[0],
             offsets=_offsets(data),
             scale=scales[0],
             scale_offsets=_offsets(scales),
-            held=(*data, *scales),
+            zero=(zeros or scales)[0],
+            zero_offsets=_offsets(zeros or scales),
+            has_zero=bool(zeros),
+            held=(*data, *scales, *zeros),
             **facts,
         )
 
@@ -75,6 +81,21 @@ class ExpertTable(msgspec.Struct, frozen=True, eq=False):
         if self.bits == 4 or 0 < self.columns < tile.columns:
             return self.columns
         return tile.columns
+
+
+def _alike(experts: list[Encoded]) -> list[Encoded]:
+    """The same numbers, all with zero points where one has them: those that all lie in the middle are not kept."""
+    if all(expert.zero is None for expert in experts):
+        return experts
+    return [expert if expert.zero is not None else _with_zero(expert) for expert in experts]
+
+
+def _with_zero(expert: Encoded) -> Encoded:
+    assert expert.scale is not None, "ints have scales"
+    bits = expert.encoding.bits
+    zero = torch.full(expert.scale.shape, 2 ** (bits - 1), dtype=torch.int16, device=expert.scale.device)
+    data = expert.data if bits == 4 else expert.data.view(torch.uint8) ^ 128
+    return msgspec.structs.replace(expert, data=data, zero=zero)
 
 
 def _aligned(x: Tensor) -> Tensor:

@@ -29,8 +29,8 @@ def experts(arch: Arch, spec: ExpertsSpec) -> MakeExperts | str:
             return f"{linear.layer.name} is multiplied by {linear.op}"
         if linear.layer.bias:
             return f"{linear.layer.name} has a bias"
-        if linear.encoding.zero or linear.encoding.ordered:
-            return f"{linear.layer.name}: {linear.encoding.describe()}, which differs from expert to expert"
+        if linear.encoding.ordered:
+            return f"{linear.layer.name}: {linear.encoding.describe()}, in an order that differs from expert to expert"
     return lambda weights: TritonExperts(arch, spec, weights)
 
 
@@ -65,7 +65,7 @@ class TritonExperts:
     def _multiply_gate_up(self, x: Tensor, routing: Routing, out: Tensor, tile: Tile, blocks: int) -> None:
         table, spec = self._gate_up, self._spec
         gate_up_kernel[(-(-spec.inner_size // tile.outs), blocks)](
-            x, table.data, table.offsets, table.scale, table.scale_offsets,
+            x, table.data, table.offsets, table.scale, table.scale_offsets, table.zero, table.zero_offsets,
             routing.order, routing.starts, routing.blocks, out,
             spec.num_experts, spec.top, spec.inner_size, table.in_size, table.padded_size,
             x.stride(0), table.data.stride(0), table.scale.shape[1], table.group_out,
@@ -75,7 +75,7 @@ class TritonExperts:
     def _multiply_down(self, x: Tensor, routing: Routing, out: Tensor, tile: Tile, blocks: int) -> None:
         table, spec = self._down, self._spec
         down_kernel[(-(-out.shape[1] // tile.outs), blocks)](
-            x, table.data, table.offsets, table.scale, table.scale_offsets,
+            x, table.data, table.offsets, table.scale, table.scale_offsets, table.zero, table.zero_offsets,
             routing.order, routing.starts, routing.blocks, out,
             spec.num_experts, out.shape[1], table.in_size, table.padded_size,
             table.data.stride(0), table.scale.shape[1], table.group_out,
@@ -87,6 +87,7 @@ class TritonExperts:
             "BITS": table.bits,
             "IS_FLOAT": table.is_float,
             "GROUP": table.group,
+            "HAS_ZERO": table.has_zero,
             "EXPERTS": power_of_two(self._spec.num_experts),
             "ROWS": tile.rows,
             "OUTS": tile.outs,

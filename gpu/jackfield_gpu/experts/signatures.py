@@ -28,9 +28,8 @@ def signatures(vendor: str | None = None) -> Iterator[Signature]:
         for tile in tiles:
             yield from _both(dtype, Form("plain", f"*{dtype}", PLAIN, True, False, f"*{dtype}"), 0, tile, _COUNTS)
             for form in FORMS:
-                if not form.has_zero:
-                    for group in _GROUPS:
-                        yield from _both(dtype, form, group, tile, _COUNTS[:1])
+                for group in _GROUPS:
+                    yield from _both(dtype, form, group, tile, _COUNTS[:1])
         for top in _TOPS:
             yield signature(
                 combine_kernel,
@@ -63,6 +62,8 @@ def _signature(
             "offsets": "*i64",
             "scale": form.scale,
             "scale_offsets": "*i64",
+            "zero": "*i16" if form.has_zero else form.scale,
+            "zero_offsets": "*i64",
             "order": "*i64",
             "starts": "*i32",
             "blocks": "*i32",
@@ -73,6 +74,7 @@ def _signature(
             "BITS": form.bits,
             "IS_FLOAT": form.is_float,
             "GROUP": group,
+            "HAS_ZERO": form.has_zero,
             "EXPERTS": count,
             "ROWS": tile.rows,
             "OUTS": tile.outs,

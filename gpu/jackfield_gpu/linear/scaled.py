@@ -1,7 +1,7 @@
 """Linear layers that round their activations to 8-bit floats too (W8A8), where a user asks for it.
 
-Most formats say how weights are written, and nothing of activations; where one does, leaving them as they are loses less.
-So this comes first only where JACKFIELD_GPU_FP8_ACTIVATIONS is 1, and is not what the conformance kit checks.
+Most formats say how weights are written, and nothing of activations; where one does, leaving them as they are loses
+less. So this comes first only where JACKFIELD_GPU_FP8_ACTIVATIONS is 1, and is not what the conformance kit checks.
 """
 
 from __future__ import annotations
