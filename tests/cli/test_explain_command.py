@@ -63,7 +63,7 @@ def test_weights_quantised_on_line_are_explained_by_their_encoding():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--quantization", "int7"], "plain weights can be loaded as int8"),
+        (["--quantization", "int7"], "plain weights can be loaded as int4"),
         (["--model", "no-such-folder"], "Directory 'no-such-folder' does not exist"),
         (["--dtype", "int3"], "dtype must be auto or one of"),
         (["--platform", "cpuu"], "Did you mean 'cpu'?"),
