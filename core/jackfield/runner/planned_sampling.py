@@ -98,6 +98,8 @@ class PlannedSampling(RowSampling):
         return pending
 
     def follow(self, forward: Forward) -> None:
+        if not len(forward.rows.slots):
+            return  # as `sample` does
         size = self._size_for(len(forward.rows.slots))
         self._logits(size)
         ids = self._by_size[size].ids
