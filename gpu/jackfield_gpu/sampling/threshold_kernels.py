@@ -1,8 +1,9 @@
 """The lowest logit that top-k and top-p keep, without sorting: an interval around it is cut in 17 again and again.
 
 The weight of all logits from some value on falls as the value rises, so the highest value at which it still suffices
-lies between two neighbouring cuts. Ten rounds narrow the interval by 2^40, beyond what float32 tells apart. A program
-does a whole row: each round reads it once more, from the cache.
+lies between two neighbouring cuts. Where one logit is left between them it is found, after three to five rounds; where
+equal ones are, ten rounds narrow the interval by 2^40, beyond what float32 tells apart. A program does a whole row:
+each round reads it once more, from the cache.
 """
 
 # mypy: ignore-errors
@@ -16,18 +17,22 @@ NOTHING = tl.constexpr(float("-inf"))
 
 @triton.jit
 def weights_above(row, width, edges, floor, top, BY_COUNT: tl.constexpr, CUTS: tl.constexpr, BLOCK: tl.constexpr):
-    """`[CUTS]`: how many logits, or how much of exp(logit - top), are at each edge or above, and not below `floor`."""
+    """`[CUTS]` twice: how many logits, or how much of exp(logit - top), are at each edge or above, and not below
+    `floor`; and how many logits are at each edge or above.
+    """
     total = tl.zeros([CUTS], tl.float32)
+    count = tl.zeros([CUTS], tl.float32)
     for start in range(0, width, BLOCK):
         column = start + tl.arange(0, BLOCK)
         number = tl.load(row + column, mask=column < width, other=NOTHING)
-        if BY_COUNT:  # Triton compiles both sides of a ternary
-            weight = tl.full([BLOCK], 1.0, tl.float32)
-        else:
-            weight = tl.where(number < floor, 0.0, tl.exp(number - top))
         above = number[:, None] >= edges[None, :]
-        total += tl.sum(tl.where(above, weight[:, None], 0.0), 0)
-    return total
+        count += tl.sum(above.to(tl.float32), 0)
+        if not BY_COUNT:
+            weight = tl.where(number < floor, 0.0, tl.exp(number - top))
+            total += tl.sum(tl.where(above, weight[:, None], 0.0), 0)
+    if BY_COUNT:
+        total = count
+    return total, count
 
 
 @triton.jit
@@ -50,15 +55,22 @@ def highest_with(
     floor = low
     cut = tl.arange(0, CUTS)
     share = (cut + 1).to(tl.float32) / (CUTS + 1)
-    for _ in range(0, ROUNDS):
+    done = 0
+    from_low = (width + 2).to(tl.float32)  # logits that are `low` or more; so many is more than there are
+    from_high = from_low * 0  # the same of `high`; one less than there are while it is the top
+    while (done < ROUNDS) & (from_low - from_high > 1):
         edges = low + (high - low) * share
-        enough = weights_above(row, width, edges, floor, top, BY_COUNT, CUTS, BLOCK) >= wanted
+        weights, counts = weights_above(row, width, edges, floor, top, BY_COUNT, CUTS, BLOCK)
+        enough = weights >= wanted
+        from_low = tl.min(tl.where(enough, counts, from_low), 0)
+        from_high = tl.max(tl.where(enough, from_high, counts), 0)
         next_low = tl.max(tl.where(enough, edges, low), 0)
         high = tl.min(tl.where(enough, high, edges), 0)
         low = next_low
+        done += 1
     edges = high + tl.zeros([CUTS], tl.float32)
-    at_high = tl.max(weights_above(row, width, edges, floor, top, BY_COUNT, CUTS, BLOCK), 0)
-    return lowest_from(row, width, tl.where(at_high >= wanted, high, low), BLOCK)
+    weights, counts = weights_above(row, width, edges, floor, top, BY_COUNT, CUTS, BLOCK)
+    return lowest_from(row, width, tl.where(tl.max(weights, 0) >= wanted, high, low), BLOCK)
 
 
 @triton.jit
@@ -86,6 +98,7 @@ def threshold_kernel(
     share = tl.load(top_p + at)
     if share < 1.0:
         edges = least + tl.zeros([CUTS], tl.float32)
-        mass = tl.max(weights_above(row, width, edges, least, top, False, CUTS, BLOCK), 0)
+        masses, _ = weights_above(row, width, edges, least, top, False, CUTS, BLOCK)
+        mass = tl.max(masses, 0)
         least = highest_with(row, width, least, top, top, share * mass, False, ROUNDS, CUTS, BLOCK)
     tl.store(out + at, least)
