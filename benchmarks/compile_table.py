@@ -1,6 +1,8 @@
 """A page of what `gpu_compile.py --json FILE` found, for one or several files: a line for each GPU and kind of kernel.
 
-python benchmarks/compile_table.py FILE... > docs/platforms/gpu_kernels.md
+    python benchmarks/compile_table.py FILE... > docs/platforms/gpu_kernels.md
+
+Lines come in the order of the files.
 """
 
 from __future__ import annotations

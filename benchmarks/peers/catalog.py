@@ -72,7 +72,8 @@ def pool_tokens(measure: str, contexts: tuple[int, ...]) -> int:
 
 
 PEERS = ("jackfield", "hf", "openvino", "llama", "vllm")
-BF16, INT8, INT4 = ({"dtype": "bfloat16"}, *({"dtype": "bfloat16", "quantization": f"int{n}-all"} for n in (8, 4)))
+BF16, INT8 = {"dtype": "bfloat16"}, {"dtype": "bfloat16", "quantization": "int8-all"}
+INT4 = {"dtype": "bfloat16", "quantization": "int4-all"}
 OV_KV16, OV_KV8 = {"kv": "f16"}, {"kv": "u8"}  # OpenVINO's own choices for weights of 16 bits, and of fewer
 ENGINES = (
     Engine("Jackfield bf16", "jackfield", "adapters.Jackfield", 16, "safetensors", BF16),

@@ -15,6 +15,7 @@ from jackfield_platforms.linear import Encoded, Encoding, LinearSpec, ParamSpec,
 from jackfield_platforms.nibbles import pack_nibbles
 from jackfield_quantization.config_fields import read_fields
 from jackfield_quantization.layer_names import is_named, is_vocabulary
+from jackfield_quantization.sizes import group_refusal, out_word_refusal
 from jackfield_quantization.stored_bias import stored_bias
 from jackfield_quantization.unquantized import Unquantized
 from jackfield_quantization.words import numbers_of, without_middle_zero
@@ -58,14 +59,13 @@ class Awq(QuantMethod):
         return cls(None if fields.group_size == -1 else fields.group_size, fields.modules_to_not_convert)
 
     def rejects(self, layer: LinearSpec, caps: Capabilities) -> str | None:
-        if self.group is not None and layer.in_size % self.group:
-            return f"in_size {layer.in_size} is no multiple of the group of {self.group}"
         if layer.in_size % 2:
             return f"in_size {layer.in_size} is odd, and two numbers share a byte"
-        odd = [size for size in layer.out_sizes if size % _PER_WORD]
-        if odd:
-            return f"output size {odd[0]} is no multiple of the {_PER_WORD} numbers in a word"
-        return Unquantized().rejects(layer, caps)
+        return (
+            group_refusal(layer, self.group)
+            or out_word_refusal(layer, _PER_WORD, "numbers")
+            or Unquantized().rejects(layer, caps)
+        )
 
     def params(self, layer: LinearSpec) -> Mapping[str, ParamSpec]:
         groups = layer.in_size // (self.group or layer.in_size)

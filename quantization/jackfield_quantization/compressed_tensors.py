@@ -96,9 +96,9 @@ def _is_meant(name: str, entries: tuple[str, ...]) -> bool:
 
 
 def _check(fields: _Fields, scheme: _Scheme, group: str) -> None:
-    for entry in (*fields.ignore, *scheme.targets):
+    for entry in (entry for entry in (*fields.ignore, *scheme.targets) if entry.startswith(_PATTERN)):
         try:
-            re.compile(entry.removeprefix(_PATTERN) if entry.startswith(_PATTERN) else "")
+            re.compile(entry.removeprefix(_PATTERN))
         except re.error as error:
             raise ValueError(f"{entry!r} is no regular expression: {error}") from None
     if scheme.weights is None or scheme.weights.dynamic:

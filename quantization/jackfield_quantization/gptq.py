@@ -14,6 +14,7 @@ from jackfield_platforms.capabilities import Capabilities
 from jackfield_platforms.linear import Encoded, Encoding, LinearSpec, ParamSpec, QuantMethod
 from jackfield_quantization.config_fields import read_fields
 from jackfield_quantization.layer_names import is_named, is_vocabulary
+from jackfield_quantization.sizes import group_refusal, in_word_refusal, out_word_refusal
 from jackfield_quantization.stored_bias import stored_bias
 from jackfield_quantization.unquantized import Unquantized
 from jackfield_quantization.words import input_order, numbers_of, reorder, without_middle_zero, word_bytes
@@ -67,14 +68,12 @@ class Gptq(QuantMethod):
 
     def rejects(self, layer: LinearSpec, caps: Capabilities) -> str | None:
         per_word = 32 // self.bits
-        if self.group is not None and layer.in_size % self.group:
-            return f"in_size {layer.in_size} is no multiple of the group of {self.group}"
-        if layer.in_size % per_word:
-            return f"in_size {layer.in_size} is no multiple of the {per_word} numbers in a word"
-        odd = [size for size in layer.out_sizes if size % per_word]
-        if odd:
-            return f"output size {odd[0]} is no multiple of the {per_word} zero points in a word"
-        return Unquantized().rejects(layer, caps)
+        return (
+            group_refusal(layer, self.group)
+            or in_word_refusal(layer, per_word)
+            or out_word_refusal(layer, per_word, "zero points")
+            or Unquantized().rejects(layer, caps)
+        )
 
     def params(self, layer: LinearSpec) -> Mapping[str, ParamSpec]:
         groups, per_word = layer.in_size // (self.group or layer.in_size), 32 // self.bits

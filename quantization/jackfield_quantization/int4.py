@@ -14,10 +14,11 @@ from jackfield_platforms.linear import Encoded, Encoding, LinearSpec, ParamSpec,
 from jackfield_platforms.nibbles import pack_nibbles
 from jackfield_quantization.int8 import WholeInt8
 from jackfield_quantization.layer_names import is_vocabulary
+from jackfield_quantization.panels import in_panels
+from jackfield_quantization.sizes import group_refusal
 from jackfield_quantization.unquantized import Unquantized
 
 _MIDDLE, _LARGEST = 8, 15
-_PANEL_NUMBERS = 2**20  # encoded at a time, so that float32 copies stay small
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,7 @@ class Int4(QuantMethod):
     group: ClassVar[int] = 32
 
     def rejects(self, layer: LinearSpec, caps: Capabilities) -> str | None:
-        if layer.in_size % self.group:
-            return f"in_size {layer.in_size} is no multiple of the group of {self.group}"
-        return Unquantized().rejects(layer, caps)
+        return group_refusal(layer, self.group) or Unquantized().rejects(layer, caps)
 
     def params(self, layer: LinearSpec) -> Mapping[str, ParamSpec]:
         return Unquantized().params(layer)
@@ -48,9 +47,7 @@ class Int4(QuantMethod):
         data = torch.empty(layer.out_size, layer.in_size // 2, dtype=torch.uint8, device=weight.device)
         shape = (layer.out_size, layer.in_size // self.group)
         scale = torch.empty(shape, dtype=torch.float16, device=weight.device)
-        step = max(1, _PANEL_NUMBERS // layer.in_size)
-        for panel in zip(weight.split(step), data.split(step), scale.split(step), strict=True):
-            _encode(*panel)
+        in_panels(_encode, weight, data, scale)
         if not scale.isfinite().all():
             raise ValueError(f"{layer.name}: weights that float16 cannot scale to 4 bits cannot be written as int4")
         return Encoded(self.encoding(layer), data, params.pop("bias", None), scale, dtype=layer.dtype)

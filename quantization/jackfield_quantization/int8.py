@@ -12,10 +12,11 @@ from torch import Tensor
 from jackfield_platforms.capabilities import Capabilities
 from jackfield_platforms.linear import Encoded, Encoding, LinearSpec, ParamSpec, QuantMethod
 from jackfield_quantization.layer_names import is_vocabulary
+from jackfield_quantization.panels import in_panels
+from jackfield_quantization.sizes import group_refusal
 from jackfield_quantization.unquantized import Unquantized
 
 _LARGEST = 127  # symmetric: -128 is not used
-_PANEL_NUMBERS = 2**20  # encoded at a time, so that float32 copies stay small
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,7 @@ class Int8(QuantMethod):
     group: ClassVar[int | None] = None
 
     def rejects(self, layer: LinearSpec, caps: Capabilities) -> str | None:
-        if self.group is not None and layer.in_size % self.group:
-            return f"in_size {layer.in_size} is no multiple of the group of {self.group}"
-        return Unquantized().rejects(layer, caps)
+        return group_refusal(layer, self.group) or Unquantized().rejects(layer, caps)
 
     def params(self, layer: LinearSpec) -> Mapping[str, ParamSpec]:
         return Unquantized().params(layer)
@@ -43,9 +42,7 @@ class Int8(QuantMethod):
         group = self.group or layer.in_size
         data = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
         scale = torch.empty(layer.out_size, layer.in_size // group, device=weight.device)
-        step = max(1, _PANEL_NUMBERS // layer.in_size)
-        for panel in zip(weight.split(step), data.split(step), scale.split(step), strict=True):
-            _encode(*panel)
+        in_panels(_encode, weight, data, scale)
         if not scale.isfinite().all():
             raise ValueError(f"{layer.name}: weights that are infinite or no numbers cannot be written as int8")
         return Encoded(self.encoding(layer), data, params.pop("bias", None), scale, dtype=layer.dtype)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from jackfield_platforms.capabilities import Capabilities
 from jackfield_platforms.linear import Encoded, Encoding, LinearSpec, ParamSpec, QuantMethod
+from jackfield_quantization.sizes import group_refusal, in_word_refusal, out_word_refusal
 from jackfield_quantization.stored_bias import stored_bias
 from jackfield_quantization.unquantized import Unquantized
 from jackfield_quantization.words import input_order, numbers_of, reorder, without_middle_zero, word_bytes
@@ -33,14 +34,12 @@ class PackedInts(QuantMethod):
 
     def rejects(self, layer: LinearSpec, caps: Capabilities) -> str | None:
         per_word = 32 // self.bits
-        if self.group is not None and layer.in_size % self.group:
-            return f"in_size {layer.in_size} is no multiple of the group of {self.group}"
-        if layer.in_size % per_word:
-            return f"in_size {layer.in_size} is no multiple of the {per_word} numbers in a word"
-        odd = [size for size in layer.out_sizes if size % per_word]
-        if self.has_zero and odd:
-            return f"output size {odd[0]} is no multiple of the {per_word} zero points in a word"
-        return Unquantized().rejects(layer, caps)
+        return (
+            group_refusal(layer, self.group)
+            or in_word_refusal(layer, per_word)
+            or (out_word_refusal(layer, per_word, "zero points") if self.has_zero else None)
+            or Unquantized().rejects(layer, caps)
+        )
 
     def params(self, layer: LinearSpec) -> Mapping[str, ParamSpec]:
         groups, per_word = layer.in_size // (self.group or layer.in_size), 32 // self.bits
@@ -70,14 +69,14 @@ class PackedInts(QuantMethod):
         order = input_order(params.pop("weight_g_idx", None), layer, self.group or layer.in_size, "weight_g_idx")
         if order is not None:
             reorder(data, order, self.bits)
-        data, zero = without_middle_zero(data, self._zero(params, scale), self.bits)
+        data, zero = without_middle_zero(data, self._zero(params), self.bits)
         encoding = Encoding(
             "int", self.bits, self.group, scale="float32", zero=zero is not None, ordered=order is not None
         )
         return Encoded(encoding, data, stored_bias(params.pop("bias", None), layer), scale, zero, order, layer.dtype)
 
-    def _zero(self, params: dict[str, Tensor], scale: Tensor) -> Tensor:
+    def _zero(self, params: dict[str, Tensor]) -> Tensor | None:
         """int16 `[out, groups]`."""
         if not self.has_zero:
-            return torch.full(scale.shape, 2 ** (self.bits - 1), dtype=torch.int16, device=scale.device)
+            return None
         return numbers_of(params.pop("weight_zero_point").t(), self.bits).t().contiguous().to(torch.int16)

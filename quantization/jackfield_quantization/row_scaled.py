@@ -27,7 +27,7 @@ class RowScaled(QuantMethod):
     by_rows: bool
     ignored: tuple[str, ...] = ()
 
-    name: ClassVar[str] = "row-scaled"
+    name: ClassVar[str] = "fp8"  # of a checkpoint that has it alone; compressed-tensors speaks for its own
 
     def rejects(self, layer: LinearSpec, caps: Capabilities) -> str | None:
         return Unquantized().rejects(layer, caps)

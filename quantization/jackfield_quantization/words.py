@@ -21,9 +21,11 @@ def numbers_of(words: Tensor, bits: int) -> Tensor:
     return unpack_nibbles(word_bytes(words)) if bits == 4 else word_bytes(words)
 
 
-def without_middle_zero(data: Tensor, zero: Tensor, bits: int) -> tuple[Tensor, Tensor | None]:
-    """Unsigned ints and their zero points in canonical form: none where all lie in the middle. Changes `data`."""
-    if not (zero == 2 ** (bits - 1)).all():
+def without_middle_zero(data: Tensor, zero: Tensor | None, bits: int) -> tuple[Tensor, Tensor | None]:
+    """Unsigned ints and their zero points in canonical form: none where all lie in the middle, as they do where `zero`
+    is None. Changes `data`.
+    """
+    if zero is not None and not (zero == 2 ** (bits - 1)).all():
         return data, zero
     return (data if bits == 4 else data.bitwise_xor_(128).view(torch.int8)), None
 

@@ -1,7 +1,7 @@
 """The lowest logit that top-k and top-p keep, without sorting: an interval around it is cut in 17 again and again.
 
 The weight of all logits from some value on falls as the value rises, so the highest value at which it still suffices
-lies between two neighbouring cuts. Where one logit is left between them it is found, after three to five rounds; where
+lies between two neighbouring cuts. Where one logit is left between them it is found, after two to six rounds; where
 equal ones are, ten rounds narrow the interval by 2^40, beyond what float32 tells apart. A program does a whole row:
 each round reads it once more, from the cache.
 """

@@ -91,6 +91,7 @@ def test_without_blocks_there_is_one_scale_a_tensor() -> None:
     for scheme in ("dynamic", "static"):
         found = method(weight_block_size=None, activation_scheme=scheme, modules_to_not_convert=["mlp.gate"])
         assert found == wanted
+        assert found.name == "fp8"
 
 
 def test_what_is_encoded_is_chosen_by_name() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from packed_tensors import rounded_to_int4
 
 from jackfield_platforms.linear import LinearSpec
-from jackfield_quantization import int4
+from jackfield_quantization import panels
 from jackfield_quantization.int4 import Int4, WholeInt4
 from jackfield_quantization.int8 import WholeInt8
 
@@ -33,7 +33,7 @@ def test_weights_are_rounded_to_the_nearest_of_sixteen(
     wanted = rounded_to_int4(weight.float().numpy())
     layer = spec(groups * 32, out_size, dtype=dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(int4, "_PANEL_NUMBERS", panel)
+        patch.setattr(panels, "PANEL_NUMBERS", panel)
         encoded = Int4().encode({"weight": weight}, layer)
     assert (encoded.data.dtype, encoded.data.shape) == (torch.uint8, (out_size, groups * 16))
     assert encoded.encoding == Int4().encoding(layer)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packed_tensors import rounded_to_int8
 
-from jackfield_quantization import int8
+from jackfield_quantization import panels
 from jackfield_quantization.int8 import GroupedInt8, Int8
 
 
@@ -33,7 +33,7 @@ def test_weights_are_rounded_to_the_nearest_step(
     wanted = rounded_to_int8(weight.float().numpy(), 128 if is_grouped else in_size)
     layer = spec(in_size, out_size, dtype=dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(int8, "_PANEL_NUMBERS", panel)
+        patch.setattr(panels, "PANEL_NUMBERS", panel)
         encoded = (GroupedInt8() if is_grouped else Int8()).encode({"weight": weight}, layer)
     assert (encoded.data.dtype, encoded.data.shape) == (torch.int8, (out_size, in_size))
     assert_stands_for(encoded, wanted, layer)

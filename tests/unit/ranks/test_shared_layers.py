@@ -25,6 +25,7 @@ from jackfield_platforms.linear import TorchLinear
 from jackfield_platforms.ops import OpSpec, OpTable, resolve
 from jackfield_platforms.refusal import Refused
 from jackfield_quantization.gptq import Gptq
+from jackfield_quantization.int4 import Int4
 from jackfield_quantization.int8 import GroupedInt8, Int8
 from jackfield_quantization.unquantized import Unquantized
 
@@ -197,6 +198,19 @@ def test_what_does_not_fit_is_told_in_the_whole_s_shape(tmp_path):
     assert "missing: model.layers.1.self_attn.k_proj.weight\n" in str(caught.value)
     assert "not part of the model: model.layers.1.self_attn.r_proj.bias\n" in str(caught.value)
     assert "down_proj.weight: wanted shape [32, 48], found [32, 47]" in str(caught.value)
+
+
+def test_int4_is_what_it_would_be_on_one_rank(on_ranks, tmp_path):
+    """Groups of inputs lie within a rank's part."""
+    fields = {"hidden_size": 256, "intermediate_size": 256, "head_dim": 64}
+    write(tmp_path, fields)
+    ranks = on_ranks(lambda comm: loaded(tmp_path, fields, comm, Int4()))
+    one = loaded(tmp_path, fields, None, Int4())
+    down = [model.layers[0].mlp.down_proj.packed for model in ranks]
+    assert torch.equal(torch.cat([packed.data for packed in down], 1), one.layers[0].mlp.down_proj.packed.data)
+    assert torch.equal(torch.cat([packed.scale for packed in down], 1), one.layers[0].mlp.down_proj.packed.scale)
+    gate = torch.cat([model.layers[0].mlp.gate_up_proj.packed.data[:128] for model in ranks])
+    assert torch.equal(gate, one.layers[0].mlp.gate_up_proj.packed.data[:256])
 
 
 @pytest.mark.parametrize("method", [Int8(), GroupedInt8()], ids=["rows", "groups of 128"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
+from sized_platforms import KINDS, AnySize, Static
 from small_engines import PROMPTS, finish
-from test_planned_sampling import KINDS, AnySize, Static
 from torch import Tensor
 
 from jackfield.engine.engine import Engine
