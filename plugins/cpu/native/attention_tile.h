@@ -105,7 +105,7 @@ static void score_in_order(const Tile& tile, float* out) {  // `out` [R][64]
 #endif
 
 // Scores to weights, in place, or as bfloat16 at the place of the first half; `scaled` becomes what earlier answers are
-// multiplied by.
+// multiplied by. First all rows' highest scores, so that what they are scaled by is one power for all of them.
 template <class Source>
 static void soften(const Tile& tile, int rows, float* scores, float* scaled) {
     const int panels = tile.stretch->panels;
@@ -114,25 +114,30 @@ static void soften(const Tile& tile, int rows, float* scores, float* scaled) {
         const int64_t last = tile.position + (tile.row + r) / tile.group + 1;
         const int64_t first = tile.window ? last - tile.window : -1;
         float* at = scores + r * STRETCH;
-        V x[LOOKS], most = all(LOWEST);
+        V most = all(LOWEST);
         for (int i = 0; i < panels; i++) {
-            x[i] = load(at + i * PANEL) * scale;
-            if (tile.soft_cap != 0) x[i] = all(tile.soft_cap) * tanh(x[i] / all(tile.soft_cap));
-            if (first > i * PANEL || last < (i + 1) * PANEL) x[i] = visible(x[i], first - i * PANEL, last - i * PANEL);
-            most = max(x[i], most);
+            V x = load(at + i * PANEL) * scale;
+            if (tile.soft_cap != 0) x = all(tile.soft_cap) * tanh(x / all(tile.soft_cap));
+            if (first > i * PANEL || last < (i + 1) * PANEL) x = visible(x, first - i * PANEL, last - i * PANEL);
+            store(at + i * PANEL, x);
+            most = max(x, most);
         }
         const float before = tile.top[r], highest = most_of(most), top = highest > before ? highest : before;
         tile.top[r] = top, scaled[r] = before - top;
-        V total = zero();
-        for (int i = 0; i < panels; i++) {
-            x[i] = weight_of(x[i] - all(top));
-            total = total + x[i];
-            if (Source::DOTS) store_bf16((uint16_t*)at + i * PANEL, x[i]);
-            else store(at + i * PANEL, x[i]);
-        }
-        store(tile.sums + r * LANES, fma(load(tile.sums + r * LANES), weight_of(all(scaled[r])), total));
     }
     store(scaled, weight_of(load(scaled)));
+    for (int r = 0; r < rows; r++) {
+        float* at = scores + r * STRETCH;
+        const V top = all(tile.top[r]);
+        V total = zero();
+        for (int i = 0; i < panels; i++) {
+            const V x = load(at + i * PANEL) - top, weight = Source::DOTS ? weight_to_round(x) : weight_of(x);
+            total = total + weight;
+            if (Source::DOTS) store_bf16((uint16_t*)at + i * PANEL, weight);
+            else store(at + i * PANEL, weight);
+        }
+        store(tile.sums + r * LANES, fma(load(tile.sums + r * LANES), all(scaled[r]), total));
+    }
 }
 
 template <class Source, int R, int P>

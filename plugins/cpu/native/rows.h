@@ -30,9 +30,14 @@ INLINE int64_t some(int64_t left) { return left < LANES ? left : LANES; }
 
 INLINE V rounded(V v, int32_t dtype) {
     if (dtype != IN_BFLOAT16) return v;
+#if defined(__AVX512BF16__)
+    const __m512i wide = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)v.p[0]));
+    return V{(FloatPart)_mm512_slli_epi32(wide, 16)};
+#else
     uint16_t narrow[LANES];
     store_bf16(narrow, v);
     return load_bf16(narrow);
+#endif
 }
 // One row of `x` from `column` on, `width` long, normed into `to` from `to_column` on.
 INLINE void norm_row(const Rows& x, int64_t row, int64_t column, int64_t width, const void* weight, float eps,

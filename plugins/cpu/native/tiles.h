@@ -12,6 +12,8 @@ constexpr int STREAMED_PANELS = 1;
 constexpr int STREAMED_ROWS = 4;   // up to here so many panels at a time, each read from start to end
 constexpr int64_t FETCHED = 2048;  // bytes that a stream is fetched ahead: about what arrives while one number does
 
+constexpr int64_t ROWS_AHEAD = 128;  // pairs of activations that a tile fetches ahead: they lie in the third cache
+
 // Panels that are computed together. Where halves are multiplied, the second half of them is of the second half.
 struct Panels {
     int64_t at[4];
@@ -113,6 +115,7 @@ static void direct(const Product& product, const Panels& panels, int64_t first, 
 #if defined(__AVX512BF16__)
         const uint32_t* a = (const uint32_t*)product.packed + first * (weight.depth / 2);
         for (int64_t pair = 0; pair < weight.depth / 2; pair++) {
+            __builtin_prefetch(a + pair * R + ROWS_AHEAD, 0, 3);
             W w[P];
             times<P>([&](auto p) HERE {
                 w[p] = load_words(data[p] + pair * 64);

@@ -107,10 +107,14 @@ INLINE W as_words(V v) {
     return w;
 }
 INLINE float sum(V v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)v.p[0]);
+#else
     float lanes[LANES], total = 0;
     store(lanes, v);
     for (int i = 0; i < LANES; i++) total += lanes[i];
     return total;
+#endif
 }
 INLINE float highest(V v) {
     float lanes[LANES];
