@@ -14,20 +14,17 @@ static void pack_queries(const Job& job, const StepItem& item, int64_t head, flo
     const int64_t group = group_of(shape), rows = item.queries * group, dim = shape.k_dim;
     const int64_t token = job.step->row[item.row].first_token + item.first_query;
     uint16_t* rounded = (uint16_t*)(x + dim + LANES);
-    int64_t tile = 0, first = 0, end = tile_start(rows, 1);
-    for (int64_t row = 0; row < rows; row++) {
-        if (row == end) tile++, first = end, end = tile_start(rows, tile + 1);
-        const int64_t height = end - first;
-        read_head(job.call->q, shape.dtype, token + row / group, head * group + row % group, dim, x);
-        rotate(*job.call, token + row / group, x);
-        if (Source::DOTS) {
-            narrow(x, dim, rounded);
-            uint8_t* to = (uint8_t*)packed + (first * dim / 2 + row - first) * 4;
-            for (int64_t pair = 0; pair < dim / 2; pair++) memcpy(to + pair * height * 4, rounded + 2 * pair, 4);
-            continue;
+    for (int64_t tile = 0, row = 0; row < rows; tile++) {
+        const int64_t first = row, end = tile_start(rows, tile + 1), height = end - first;
+        float* to = packed + first * dim / (Source::DOTS ? 2 : 1);
+        for (; row < end; row++) {
+            read_head(job.call->q, shape.dtype, token + row / group, head * group + row % group, dim, x);
+            rotate(*job.call, token + row / group, x);
+            if (Source::DOTS) narrow(x, dim, rounded + (row - first) * dim);
+            else
+                for (int64_t k = 0; k < dim; k++) to[k * height + row - first] = x[k];
         }
-        float* to = packed + first * dim + row - first;
-        for (int64_t k = 0; k < dim; k++) to[k * height] = x[k];
+        if (Source::DOTS) turn_pairs(rounded, dim, height, dim / 2, (uint32_t*)to);
     }
 }
 
@@ -118,7 +115,7 @@ static void attend(const Job& job, const Share& share, const Share& next) {
     const int64_t position = row.kv_len - row.num_new + item.first_query;  // of the first query
     const int64_t seen = shape.window && position >= shape.window ? position - shape.window + 1 : 0;  // the first key
     const int64_t last_key = position + item.queries;
-    float* packed = (float*)pool_scratch(3, (rows + 2) * (shape.k_dim + LANES) * 4);
+    float* packed = (float*)pool_scratch(3, (rows + 8) * (shape.k_dim + LANES) * 4);
     float* answers = (float*)pool_scratch(4, rows * (shape.v_dim + 1 + LANES) * 4);
     uint8_t* cleaned = (uint8_t*)pool_scratch(5, LOOKS * PANEL * shape.v_dim * Source::SIZE);
     float *top = answers + rows * shape.v_dim, *sums = top + rows;
@@ -143,9 +140,10 @@ static void attend(const Job& job, const Share& share, const Share& next) {
             const int64_t first = tile_start(rows, tile), end = tile_start(rows, tile + 1);
             const int64_t first_query = position + first / group, last_query = position + (end - 1) / group;
             if (last_query < start || (shape.window && first_query - shape.window + 1 >= start + STRETCH)) continue;
-            const int64_t q = first * shape.k_dim / (Source::DOTS ? 2 : 1);
+            const int64_t q = first * shape.k_dim / (Source::DOTS ? 2 : 1), reach = (last_query - start) / PANEL + 1;
+            const int panels = reach < here.panels ? int(reach) : here.panels;
             tile_of_height<Source>(end - first,
-                                   Tile{&here, &ahead, packed + q, answers + first * shape.v_dim, top + first,
+                                   Tile{&here, &ahead, panels, packed + q, answers + first * shape.v_dim, top + first,
                                         sums + first * LANES, shape.k_dim, shape.v_dim, group, first, position - start,
                                         shape.window, shape.scale, shape.soft_cap});
         }

@@ -4,6 +4,7 @@
 #include "attention.h"
 #include "pairs.h"
 #include "pool.h"
+#include "transpose.h"
 
 constexpr int LOOKS = STRETCH / PANEL;  // panels of a stretch
 
@@ -76,6 +77,36 @@ INLINE void narrow(const float* from, int64_t dim, uint16_t* to) {
     for (; i < dim; i++) to[i] = bf16_of(from[i]);
 }
 
+// Values of two tokens, pair by pair.
+INLINE void interleave(const uint16_t* even, const uint16_t* odd, int64_t dim, uint16_t* to) {
+    int64_t k = 0;
+    for (; k + LANES <= dim; k += LANES) {
+        W both = as_words(load_bf16(odd + k));
+        const W low = as_words(load_bf16(even + k));
+        for (int i = 0; i < PARTS; i++) both.p[i] |= low.p[i] >> 16;
+        store((float*)(to + 2 * k), as_float(both));
+    }
+    for (; k < dim; k++) to[2 * k] = even[k], to[2 * k + 1] = odd[k];
+}
+
+// `count` tokens of one head from lane `first` of a panel on; keys are `[count][k_dim]`.
+INLINE void write_keys(const uint16_t* keys, int64_t dim, int64_t first, int64_t count, uint8_t* panel) {
+    if (count == PANEL) return turn_pairs(keys, dim, PANEL, dim / 2, (uint32_t*)panel);
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t k = 0; k < dim / 2; k++) memcpy(panel + k * 64 + (first + i) * 4, keys + i * dim + 2 * k, 4);
+}
+INLINE void write_values(const uint16_t* values, int64_t stride, int64_t dim, int64_t first, int64_t count,
+                         uint16_t* panel) {
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t lane = first + i;
+        const uint16_t* v = values + i * stride;
+        uint16_t* to = panel + lane / 2 * 2 * dim;
+        if (lane % 2 == 0 && i + 1 < count) interleave(v, v + stride, dim, to), i++;
+        else
+            for (int64_t k = 0; k < dim; k++) to[2 * k + lane % 2] = v[k];
+    }
+}
+
 template <class Source>
 static void write(const Job& job, const StepWrite& tokens) {
     const AttentionShape& shape = *job.shape;
@@ -83,30 +114,28 @@ static void write(const Job& job, const StepWrite& tokens) {
     const StepRow& row = job.step->row[tokens.row];
     const int64_t panel = tokens.position / PANEL * PANEL, first = tokens.position - panel;
     const int64_t token = row.first_token + tokens.position - (row.kv_len - row.num_new);
-    const int64_t widest = (shape.k_dim > shape.v_dim ? shape.k_dim : shape.v_dim) + LANES;
-    float* x = (float*)pool_scratch(2, widest * 6);
-    uint16_t* rounded = (uint16_t*)(x + widest);
+    float* x = (float*)pool_scratch(2, (shape.k_dim + LANES) * 4 + PANEL * shape.k_dim * 2);
+    uint16_t* rounded = (uint16_t*)(x + shape.k_dim + LANES);
     for (int64_t head = 0; head < shape.kv_heads; head++) {
         uint8_t *keys = keys_at<Source>(job, row, head, panel), *values = values_at<Source>(job, row, head, panel);
+        const int64_t v_at = token * call.v.token_stride + head * call.v.head_stride;
         for (int64_t i = 0; i < tokens.count; i++) {
-            const int64_t lane = first + i, pair = lane / 2, odd = lane % 2;
             read_head(call.k, shape.dtype, token + i, head, shape.k_dim, x);
             rotate(call, token + i, x);
-            if (Source::SIZE == 4) {
-                for (int64_t k = 0; k < shape.k_dim; k++) ((float*)keys)[k * LANES + lane] = x[k];
-                const float* v =
-                    (const float*)call.v.data + (token + i) * call.v.token_stride + head * call.v.head_stride;
-                float* to = (float*)values + pair * 2 * shape.v_dim;
-                for (int64_t k = 0; k < shape.v_dim; k += LANES) memcpy(to + 2 * k + odd * LANES, v + k, LANES * 4);
+            if (Source::SIZE == 2) {
+                narrow(x, shape.k_dim, rounded + i * shape.k_dim);
                 continue;
             }
-            narrow(x, shape.k_dim, rounded);
-            for (int64_t k = 0; k < shape.k_dim / 2; k++) memcpy(keys + k * 64 + lane * 4, rounded + 2 * k, 4);
-            const uint16_t* v =
-                (const uint16_t*)call.v.data + (token + i) * call.v.token_stride + head * call.v.head_stride;
-            uint16_t* to = (uint16_t*)values + pair * 2 * shape.v_dim + odd;
-            for (int64_t k = 0; k < shape.v_dim; k++) to[2 * k] = v[k];
+            const int64_t lane = first + i;
+            for (int64_t k = 0; k < shape.k_dim; k++) ((float*)keys)[k * LANES + lane] = x[k];
+            const float* v = (const float*)call.v.data + v_at + i * call.v.token_stride;
+            float* to = (float*)values + lane / 2 * 2 * shape.v_dim + lane % 2 * LANES;
+            for (int64_t k = 0; k < shape.v_dim; k += LANES) memcpy(to + 2 * k, v + k, LANES * 4);
         }
+        if (Source::SIZE == 4) continue;
+        write_keys(rounded, shape.k_dim, first, tokens.count, keys);
+        write_values((const uint16_t*)call.v.data + v_at, call.v.token_stride, shape.v_dim, first, tokens.count,
+                     (uint16_t*)values);
     }
 }
 

@@ -14,6 +14,7 @@ constexpr int NARROW_ROWS = 2, NARROW_PANELS = 2;
 // Rows of queries that are multiplied together, and the stretch that they are multiplied with.
 struct Tile {
     const Stretch *stretch, *ahead;  // fetched meanwhile: values by the keys' product, the next keys by the values'
+    int panels;                      // of the stretch, that the last row sees
     const void* q;                   // [k_dim][rows] float32, or [k_dim / 2][rows] pairs
     float* answers;                  // [rows][v_dim]
     float* top;                      // [rows]: highest scores so far
@@ -83,7 +84,7 @@ static void score_in_order(const Tile& tile, float* out) {  // `out` [R][64]
     constexpr int U = R <= 2 ? 4 : 2;
     const uint32_t* q = (const uint32_t*)tile.q;
     const int64_t pairs = tile.k_dim / 2;
-    for (int panel = 0; panel < tile.stretch->panels; panel++) {
+    for (int panel = 0; panel < tile.panels; panel++) {
         const uint8_t *keys = tile.stretch->keys[panel], *values = tile.stretch->values[panel];
         V sums[U][R];
         times<U>([&](auto u) HERE { times<R>([&](auto r) HERE { sums[u][r] = zero(); }); });
@@ -108,7 +109,7 @@ static void score_in_order(const Tile& tile, float* out) {  // `out` [R][64]
 // multiplied by. First all rows' highest scores, so that what they are scaled by is one power for all of them.
 template <class Source>
 static void soften(const Tile& tile, int rows, float* scores, float* scaled) {
-    const int panels = tile.stretch->panels;
+    const int panels = tile.panels;
     const V scale = all(tile.scale);
     for (int r = 0; r < rows; r++) {
         const int64_t last = tile.position + (tile.row + r) / tile.group + 1;
@@ -149,7 +150,7 @@ static void gather(const Tile& tile, int64_t first, const float* weights, const 
     V sums[P][R];
     for (int r = 0; r < R; r++)
         for (int p = 0; p < P; p++) sums[p][r] = load(tile.answers + r * tile.v_dim + at[p] * LANES) * all(scaled[r]);
-    for (int i = 0; i < tile.stretch->panels; i++) {
+    for (int i = 0; i < tile.panels; i++) {
         const uint8_t *values = tile.stretch->values[i], *ahead = tile.ahead->keys[i];
         for (int64_t pair = 0; pair < PANEL / 2; pair++, values += pair_bytes, ahead += pair_bytes) {
 #pragma GCC unroll 8
@@ -208,7 +209,7 @@ static void one_tile(const Tile& tile) {
 #endif
     {
         constexpr int P = R <= NARROW_ROWS ? NARROW_PANELS : PANELS;
-        for (int panel = 0; panel < tile.stretch->panels; panel += P) score<Source, R, P>(tile, panel, scores);
+        for (int panel = 0; panel < tile.panels; panel += P) score<Source, R, P>(tile, panel, scores);
         soften<Source>(tile, R, scores, scaled);
         for (int64_t at = 0; at < tile.v_dim / LANES; at += P) gather<Source, R, P>(tile, at, scores, scaled);
     }

@@ -10,17 +10,10 @@ static void pack_pairs(Product& product, int64_t first, int64_t height) {
     const Weight& weight = *product.weight;
     uint32_t* to = (uint32_t*)product.packed + first * (weight.depth / 2);
     const uint16_t* x = (const uint16_t*)product.x.data + first * product.x.stride;
-    int64_t done = 0;
-#if defined(__AVX512F__)
-    for (; done + 16 <= weight.in / 2; done += 16)
-        transpose((const uint8_t*)(x + 2 * done), product.x.stride * 2, height, (uint8_t*)(to + done * height),
-                  height * 4);
-#endif
+    turn_pairs(x, product.x.stride, height, weight.in / 2, to);
     for (int64_t row = 0; row < height; row++) {
-        const uint16_t* from = x + row * product.x.stride;
-        int64_t pair = done;
-        for (; 2 * pair + 1 < weight.in; pair++) memcpy(&to[pair * height + row], from + 2 * pair, 4);
-        if (weight.in & 1) to[pair++ * height + row] = from[weight.in - 1];
+        int64_t pair = weight.in / 2;
+        if (weight.in & 1) to[pair++ * height + row] = x[row * product.x.stride + weight.in - 1];
         for (; pair < weight.depth / 2; pair++) to[pair * height + row] = 0;
     }
 }

@@ -13,18 +13,19 @@ INLINE char* place(const Rows& x, int64_t row, int64_t column) {
 }
 // `count` numbers, 16 at most, from any place; zeros after them.
 INLINE V take(const void* from, int32_t dtype, int64_t count) {
-    float lanes[LANES] = {};
+    float lanes[LANES];
     if (count < LANES) {
+        memset(lanes, 0, sizeof lanes);
         memcpy(lanes, from, count * size_of(dtype));
         from = lanes;
     }
     return dtype == IN_BFLOAT16 ? load_bf16((const uint16_t*)from) : load((const float*)from);
 }
 INLINE void give(void* to, int32_t dtype, int64_t count, V v) {
+    if (count >= LANES) return dtype == IN_BFLOAT16 ? store_bf16((uint16_t*)to, v) : store((float*)to, v);
     float lanes[LANES];
-    void* at = count < LANES ? lanes : to;
-    dtype == IN_BFLOAT16 ? store_bf16((uint16_t*)at, v) : store((float*)at, v);
-    if (count < LANES) memcpy(to, lanes, count * size_of(dtype));
+    dtype == IN_BFLOAT16 ? store_bf16((uint16_t*)lanes, v) : store(lanes, v);
+    memcpy(to, lanes, count * size_of(dtype));
 }
 INLINE int64_t some(int64_t left) { return left < LANES ? left : LANES; }
 

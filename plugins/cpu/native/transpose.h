@@ -29,3 +29,15 @@ INLINE void transpose(const uint8_t* from, int64_t stride, int64_t rows, uint8_t
     for (int i = 0; i < 16; i++) _mm512_mask_storeu_epi32(to + i * step, known, b[i]);
 }
 #endif
+
+// Pairs of 16-bit numbers of `height` rows (16 at most), `stride` numbers apart, to `[pairs][height]`.
+INLINE void turn_pairs(const uint16_t* rows, int64_t stride, int64_t height, int64_t pairs, uint32_t* to) {
+    int64_t done = 0;
+#if defined(__AVX512F__)
+    for (; done + 16 <= pairs; done += 16)
+        transpose((const uint8_t*)(rows + 2 * done), stride * 2, height, (uint8_t*)(to + done * height), height * 4);
+#endif
+    for (int64_t row = 0; row < height; row++)
+        for (int64_t pair = done; pair < pairs; pair++)
+            memcpy(&to[pair * height + row], rows + row * stride + 2 * pair, 4);
+}
