@@ -115,7 +115,8 @@ static void attend(const Job& job, const Share& share, const Share& next) {
     const int64_t position = row.kv_len - row.num_new + item.first_query;  // of the first query
     const int64_t seen = shape.window && position >= shape.window ? position - shape.window + 1 : 0;  // the first key
     const int64_t last_key = position + item.queries;
-    float* packed = (float*)pool_scratch(3, (rows + 8) * (shape.k_dim + LANES) * 4);
+    // tiles of queries, then one row in float32, then a tile's rows in bfloat16
+    float* packed = (float*)pool_scratch(3, (rows * shape.k_dim + shape.k_dim + LANES) * 4 + ROWS * shape.k_dim * 2);
     float* answers = (float*)pool_scratch(4, rows * (shape.v_dim + 1 + LANES) * 4);
     uint8_t* cleaned = (uint8_t*)pool_scratch(5, LOOKS * PANEL * shape.v_dim * Source::SIZE);
     float *top = answers + rows * shape.v_dim, *sums = top + rows;

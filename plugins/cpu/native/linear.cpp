@@ -77,14 +77,11 @@ void pack_panels(void* context, int64_t job_number) {
     const int64_t row_bytes = weight.format == INT4 ? (weight.in + 1) / 2 : weight.in * size;
     for (int64_t panel = begin; panel < end && panel < weight.panels; panel++) {
         uint8_t* to = job.to + panel * weight.panel_bytes;
-#if defined(__AVX512F__)
-        if (weight.format == BFLOAT16 && weight.in % 32 == 0 && (panel + 1) * LANES <= weight.out) {
-            const uint8_t* from = job.from + panel * LANES * row_bytes;
-            for (int64_t pair = 0; pair < whole; pair += 16)
-                transpose(from + pair * 4, row_bytes, LANES, to + pair * 64, 64);
+        if (weight.format == BFLOAT16 && weight.in == weight.depth && (panel + 1) * LANES <= weight.out) {
+            const uint16_t* from = (const uint16_t*)job.from + panel * LANES * weight.in;
+            turn_pairs(from, weight.in, LANES, whole, (uint32_t*)to);
             continue;
         }
-#endif
         memset(to, 0, weight.panel_bytes);
         for (int lane = 0; lane < LANES; lane++) {
             const int64_t row = panel * LANES + lane;
