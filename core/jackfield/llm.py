@@ -6,8 +6,6 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.progress import Progress
-
 from jackfield.config.options import EngineOptions
 from jackfield.field_error import FieldError
 from jackfield.frontend.engine_client import InProcessEngine
@@ -19,6 +17,7 @@ from jackfield.frontend.tokenizer import Tokenizer
 from jackfield.lora_request import LoRARequest
 from jackfield.option_names import check_option_names
 from jackfield.outputs import GenerationError, RequestOutput
+from jackfield.progress import progress_bar
 from jackfield.sampling_params import SamplingParams
 
 SamplingChoice = SamplingParams | Sequence[SamplingParams] | None
@@ -133,10 +132,9 @@ class LLM:
             self._state(prompt, sampling, each, lora)
             for prompt, sampling, each, lora in zip(prompts, samplings, priorities, adapters, strict=True)
         ]
-        with Progress(disable=not use_tqdm, transient=True) as progress:
-            bar = progress.add_task("Answering", total=len(states))
+        with progress_bar("Answering", len(states), shown=use_tqdm) as advance:
             for updated in self._updates(states):
-                progress.advance(bar, sum(state.num_unfinished == 0 for state in updated))
+                advance(sum(state.num_unfinished == 0 for state in updated))
         outputs = [state.output() for state in states]
         errors = {state.request.id: state.error for state in states if state.error is not None}
         if errors:

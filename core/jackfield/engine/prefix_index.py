@@ -32,6 +32,12 @@ def extend_hashes(hashes: list[bytes], root: bytes, tokens: npt.NDArray[np.int32
         hashes.append(parent)
 
 
+def agree(one: SequenceOf[bytes], other: SequenceOf[bytes], length: int, unit: int) -> bool:
+    """Whether two sequences are known to have the same first `length` tokens, by the hashes that each has so far."""
+    last = -(-length // unit) - 1
+    return last < min(len(one), len(other)) and one[last] == other[last]
+
+
 class PrefixIndex:
     """Full blocks of one group by the hash of the prefix that ends with them.
 

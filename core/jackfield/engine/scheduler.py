@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
 
 import numpy as np
 
 from jackfield.engine.cached_prefixes import CachedPrefixes
 from jackfield.engine.commit import Committer
 from jackfield.engine.messages import EngineOutput, EngineOutputs, EngineRequest, EngineStats
+from jackfield.engine.prefix_index import agree
 from jackfield.engine.rows import InFlight, Rows
 from jackfield.engine.running_set import RunningSet
 from jackfield.engine.scheduler_config import SchedulerConfig
@@ -270,6 +272,8 @@ class Scheduler:
         if not running.adapters.has_room(sequence.request.lora):
             return 0
         known, hit = len(sequence.tokens), running.blocks.match(sequence)
+        if self._is_coming(sequence, hit.length):
+            return 0
         num_new = self._chunk(known - hit.length, budget)
         if num_new == 0 or not running.blocks.fits(known, hit, promised=running.promised()):
             return 0
@@ -296,6 +300,20 @@ class Scheduler:
         )
         self._append(sequence, hit.length, hit.length + num_new)
         return num_new
+
+    def _is_coming(self, sequence: Sequence, num_cached: int) -> bool:
+        """Whether half of what a waiting sequence lacks, or more, is being computed for others with the same prefix.
+
+        It then waits until that is committed, and finds it in the cache instead of computing it again. Those behind it
+        wait, too: nobody takes the slot or the blocks that it would get.
+        """
+        if self._draft.is_empty and not self._in_flight:
+            return False
+        lacking = len(sequence.tokens) - num_cached
+        shared, unit = num_cached + max(self.config.awaited_prefix, (lacking + 1) // 2), self.config.hash_unit
+        here = (row.sequence for row in self._draft.prefills)
+        others = chain(self._running.prefilling, here, *(record.prefilled for record in self._in_flight))
+        return any(agree(sequence.hashes, other.hashes, shared, unit) for other in others)
 
     def _append(self, sequence: Sequence, start: int, end: int) -> None:
         samples = end == len(sequence.tokens)

@@ -25,6 +25,7 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
     rules: SchedulingRules = SchedulingRules()
     enable_prefix_caching: bool = True
     hash_unit: int = 16  # tokens; block sizes are multiples of it where prefixes are cached
+    awaited_prefix: int = 128  # tokens, at least, for which a prompt waits while others with them compute them
     max_loras: int = 0  # LoRA adapters in use at once
     target_step_seconds: float = 0.2  # how long a step with running streams may take for a prompt's sake
     num_drafts: int = 0  # the most draft tokens that a step verifies for one sequence
@@ -38,7 +39,7 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.groups:
             raise ValueError("groups must hold at least one KVGroup")
-        for name in ("max_num_seqs", "max_num_batched_tokens", "hash_unit"):
+        for name in ("max_num_seqs", "max_num_batched_tokens", "hash_unit", "awaited_prefix"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         if self.max_model_len < 2:

@@ -86,7 +86,8 @@ class StepDraft:
         )
         sampled = self.decode + prefill.at(samples.nonzero()[0].tolist())
         ends = np.concatenate((self.decode_starts + decode_new, ends))
-        return step, InFlight(step_id, rows, ends, sampled, self._drafts_of(len(sampled.sequences)))
+        prefilled = tuple(row.sequence for row in self.prefills)
+        return step, InFlight(step_id, rows, ends, sampled, prefilled, self._drafts_of(len(sampled.sequences)))
 
     def _build_decode(self, step_id: int, tables: tuple[TableUpdates, ...]) -> tuple[Step, InFlight]:
         rows = self.decode
@@ -103,7 +104,7 @@ class StepDraft:
             tables=tables,
             num_drafts=self._num_drafts,
         )
-        return step, InFlight(step_id, rows, self.decode_starts + num_new, rows, self._num_drafts)
+        return step, InFlight(step_id, rows, self.decode_starts + num_new, rows, num_drafts=self._num_drafts)
 
     def _decode_columns(self) -> tuple[Int32s, Int32s]:
         """`num_new` and `tokens` of the decode rows. Where rows have drafts the host knows the token before them."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
-from rich.console import Console
-from rich.progress import Progress, TimeRemainingColumn
-
 from jackfield.config.engine_config import EngineConfig
 from jackfield.config.json_fields import ConfigError
+from jackfield.progress import progress_bar
 from jackfield.runner.model_runner import ModelRunner
 from jackfield_platforms.bucket import BucketPlan, Limits
 from jackfield_platforms.buckets.static_plan import StaticBuckets
@@ -30,11 +26,8 @@ def warm_up(runner: ModelRunner, *, shown: bool) -> dict[str, str | None]:
     """
     if not runner.num_planned:
         return runner.capture_any_size()
-    columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
-    hidden = not (shown and sys.stderr.isatty())
-    with Progress(*columns, console=Console(stderr=True), disable=hidden) as bar:
-        task = bar.add_task("Capturing", total=runner.num_planned)
-        runner.warm_up(lambda what: bar.update(task, advance=1, description=f"Capturing {what}"))
+    with progress_bar("Capturing", runner.num_planned, shown=shown) as advance:
+        runner.warm_up(lambda what: advance(1, f"Capturing {what}"))
     return {}
 
 

@@ -2,7 +2,8 @@
 
 The C library keeps what a packed module freed and may not find it again for the next one: blocks of some megabytes, of
 many sizes, leave holes between the packed weights. On the GNU C library `malloc_trim` returns those holes; other
-libraries return large blocks by themselves, or have no such call.
+libraries return large blocks by themselves, or have no such call. A page that was returned is cleared by the system
+before it is used again, so that holes are returned together and not after each module.
 """
 
 from __future__ import annotations
@@ -10,16 +11,31 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
+_TOGETHER = 64 * 2**20  # bytes
 
-def heap_trimmer() -> Callable[[], None]:
-    """What gives the free pages of the process's heap back; does nothing where the C library has no `malloc_trim`."""
+
+class HostHeap:
+    """The process's own heap; nothing is done where the C library has no `malloc_trim`."""
+
+    def __init__(self) -> None:
+        self._trim, self._freed = _malloc_trim(), 0
+
+    def freed(self, num_bytes: int) -> None:
+        """So many more are free; give the free pages back if that makes enough of them."""
+        self._freed += num_bytes
+        if self._freed >= _TOGETHER:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """Give all free pages back."""
+        self._trim(0)
+        self._freed = 0
+
+
+def _malloc_trim() -> Callable[[int], object]:
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # musl, macOS; Windows cannot open the process itself
-        return lambda: None
+        return lambda kept: None
     trim.argtypes, trim.restype = [ctypes.c_size_t], ctypes.c_int
-
-    def give_back() -> None:
-        trim(0)
-
-    return give_back
+    return trim

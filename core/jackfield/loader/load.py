@@ -12,11 +12,11 @@ from torch import Tensor
 from jackfield.config.model_config import ModelConfig
 from jackfield.layers.packable import Packable
 from jackfield.loader.checkpoint import Checkpoint
-from jackfield.loader.host_heap import heap_trimmer
+from jackfield.loader.host_heap import HostHeap
 from jackfield.loader.placement import Piece, Target, place
-from jackfield.loader.progress import Progress
 from jackfield.models.interface import Build, Model
 from jackfield.models.registry import ModelRegistry
+from jackfield.progress import progress_bar
 from jackfield_platforms.linear import torch_dtype
 
 
@@ -34,14 +34,15 @@ def load_model(
     targets = place(packables(model), checkpoint, config.architecture)
     filler = Filler(targets.values(), build.device)
     num_bytes = sum(checkpoint.tensors[name].item_bytes * target.num_read for name, target in targets.items())
-    with Progress(num_bytes, shown=progress) as bar:
+    with progress_bar("Loading weights", num_bytes, shown=progress, in_bytes=True) as advance:
         for name, target in targets.items():
             for piece in target.pieces:
                 for row, chunk in checkpoint.chunks(name, piece.box):
                     filler.write(target, piece, row, chunk)
-                    bar.advance(chunk.nbytes)
+                    advance(chunk.nbytes)
                     del chunk  # a view of the mapped file
             filler.finish(target)
+    filler.heap.give_back()
     return model
 
 
@@ -62,7 +63,7 @@ class Filler:
         self.device = device
         self.missing = Counter(target.module for target in targets)
         self.params: dict[Packable, dict[str, Tensor]] = {}
-        self.trim_heap = heap_trimmer()
+        self.heap = HostHeap()
 
     def write(self, target: Target, piece: Piece, row: int, chunk: Tensor) -> None:
         """Copy rows `row : row + len(chunk)` of a piece to their place."""
@@ -75,8 +76,10 @@ class Filler:
         self._param(target)  # of a tensor of which nothing is this rank's, only padding
         self.missing[target.module] -= 1
         if self.missing[target.module] == 0:
-            target.module.pack(self.params.pop(target.module))
-            self.trim_heap()
+            params = self.params.pop(target.module)
+            num_bytes = sum(param.nbytes for param in params.values())
+            target.module.pack(params)
+            self.heap.freed(num_bytes)
 
     def _param(self, target: Target) -> Tensor:
         params = self.params.setdefault(target.module, {})

@@ -143,6 +143,69 @@ def test_other_salts_and_platforms_without_reuse_compute_everything(rules: Sched
     assert run(scheduler)[0].num_computed.tolist() == [0]
 
 
+def spans(step: Step) -> list[tuple[int, int]]:
+    """First and last token of each row."""
+    return list(zip(step.num_computed.tolist(), (step.num_computed + step.num_new).tolist(), strict=True))
+
+
+def test_a_prefix_that_is_being_computed_is_waited_for() -> None:
+    scheduler = Scheduler(config(max_num_batched_tokens=128, awaited_prefix=32, rules=SchedulingRules(max_in_flight=2)))
+    for id, length in (("a", 48), ("b", 60), ("c", 40)):
+        scheduler.add(request(id, length))
+    first, second = scheduler.schedule(), scheduler.schedule()
+    assert first is not None
+    assert spans(first) == [(0, 48)]
+    assert second is not None
+    assert spans(second) == [(48, 49)], "what is in flight is waited for, too"
+    scheduler.commit(first, answer(first))
+    third = scheduler.schedule()
+    assert third is not None
+    assert spans(third) == [(49, 50), (48, 60), (32, 40)]
+    scheduler.commit(second, answer(second))
+    scheduler.commit(third, answer(third))
+    assert scheduler.stats().num_prefix_hit_tokens == 48 + 32
+
+
+def test_a_prefix_that_comes_in_chunks_is_waited_for_to_its_end() -> None:
+    scheduler = Scheduler(config(max_num_batched_tokens=24, awaited_prefix=8))
+    for id in ("a", "b"):
+        scheduler.add(request(id, 64))
+    assert [spans(run(scheduler)[0]) for _ in range(4)] == [[(0, 24)], [(24, 48)], [(48, 64)], [(64, 65), (48, 64)]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "salt"),
+    [
+        ({"awaited_prefix": 49}, ""),  # too little
+        ({"awaited_prefix": 32}, "secret"),
+        ({"awaited_prefix": 32, "enable_prefix_caching": False}, ""),
+        ({"awaited_prefix": 32, "rules": SchedulingRules(prefix_reuse=False)}, ""),
+    ],
+)
+def test_what_is_not_worth_waiting_for_or_not_shared_is_computed_again(changes: dict[str, object], salt: str) -> None:
+    scheduler = Scheduler(config(max_num_batched_tokens=128, **changes))
+    scheduler.add(request("a", 48))
+    scheduler.add(request("b", 48, salt=salt))
+    assert spans(run(scheduler)[0]) == [(0, 48), (0, 48)]
+
+
+def test_less_than_half_of_a_prompt_is_not_waited_for() -> None:
+    scheduler = Scheduler(config(max_num_batched_tokens=200, awaited_prefix=32))
+    scheduler.add(request("a", 48))
+    scheduler.add(request("b", 97))
+    assert spans(run(scheduler)[0]) == [(0, 48), (0, 97)]
+
+
+def test_who_waits_for_a_prefix_goes_on_without_it_when_its_step_fails() -> None:
+    scheduler = Scheduler(config(max_num_batched_tokens=128, awaited_prefix=32))
+    scheduler.add(request("a", 48))
+    scheduler.add(request("b", 48))
+    step = scheduler.schedule()
+    assert step is not None
+    scheduler.fail(step, "broken")
+    assert spans(run(scheduler)[0]) == [(0, 48)]
+
+
 def test_lower_priority_numbers_are_served_first_then_arrival() -> None:
     scheduler = Scheduler(config(max_num_seqs=1))
     for id, priority in (("late", 5), ("first", 0), ("second", 0)):

@@ -83,8 +83,17 @@ class SchedulerStates(RuleBasedStateMachine):
             rules=rules,
             num_drafts=num_drafts,
             hash_unit=4,
+            awaited_prefix=draw(st.sampled_from((4, 8, 128))),
         )
         self.scheduler = Scheduler(self.config)
+        is_coming = self.scheduler._is_coming
+
+        def counted(sequence: Sequence, num_cached: int) -> bool:
+            waits = is_coming(sequence, num_cached)
+            self.totals["waited for a prefix"] += waits
+            return waits
+
+        self.scheduler._is_coming = counted  # type: ignore[method-assign]
         self.device = ModelledDevice(self.config)
         self.drafter = PartlyRight(self.device, num_drafts, seed)
         self.pending: deque[tuple[Step, StepResult]] = deque()
@@ -313,7 +322,15 @@ def run_histories(
 
 
 def test_random_histories_keep_every_promise() -> None:
-    events = "overlapped steps", "preempted for blocks", "preempted by force", "prefix-hit tokens", "failed", "aborted"
+    events = (
+        "overlapped steps",
+        "preempted for blocks",
+        "preempted by force",
+        "prefix-hit tokens",
+        "failed",
+        "aborted",
+        "waited for a prefix",
+    )
     drafts = "accepted drafts", "rejected drafts", "indexed blocks looked into"
     totals: Counter[str] = Counter()
     # what hypothesis draws depends on the modules that are loaded: a round may hold a third of another's events
