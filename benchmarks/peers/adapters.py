@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from peers.servers import Answer, Options, Request
+from peers.servers import Answer, Options, Request, jackfield_variables
 from peers.streams import Arrival, Stream
 
 BATCH_TRIES = 5  # llama-batched-bench now and then ends before its last line is written
@@ -36,7 +36,7 @@ class Jackfield:
             "kv_cache_memory": options["kv_bytes"],
         }
         self._llm = LLM(model, **self.settings)
-        self.settings["kv_bits"] = 16
+        self.settings |= {"kv_bits": 16, **jackfield_variables()}
 
     def run(self, requests: Sequence[Request]) -> Answer:
         samplings = [

@@ -11,6 +11,7 @@ from peers.catalog import SEQUENCES, Engine, pool_tokens, slots
 from peers.installs import Installs
 from peers.models import Models
 from peers.process import WORKER, EngineProcess
+from peers.workloads import START
 
 CONTEXT = 4096  # longest sequence of most measures
 TCMALLOC = ("/usr/lib/*-linux-gnu/libtcmalloc_minimal.so.4", "/usr/lib64/libtcmalloc_minimal.so.4")
@@ -40,7 +41,8 @@ class Launcher:
         python, files = self._installs.python(engine.peer), str(self._models.prepare(engine.files))
         command = [python, str(WORKER), engine.adapter_for(measure), files, json.dumps(options)]
         log = self._installs.logs / f"run-{engine.name.replace(' ', '-')}.log"
-        return EngineProcess(command, self._environment(engine, options["kv_bytes"]), log, seconds=self._timeout)
+        environment = self._environment(engine, measure, options["kv_bytes"])
+        return EngineProcess(command, environment, log, seconds=self._timeout)
 
     def warm(self, engine: Engine) -> None:
         """Read the engine's files once, so that all of them lie in the page cache."""
@@ -50,9 +52,11 @@ class Launcher:
                 while reader.read(READ_BYTES):
                     pass
 
-    def _environment(self, engine: Engine, kv_bytes: int) -> dict[str, str]:
+    def _environment(self, engine: Engine, measure: str, kv_bytes: int) -> dict[str, str]:
         """What each project recommends for a CPU; nobody asks the network for anything."""
         env = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        if engine.peer == "jackfield" and measure != START:
+            env["JACKFIELD_CPU_KV_CACHE"] = "resident"  # as vLLM's always is
         if engine.peer == "hf":
             env["OMP_NUM_THREADS"] = str(self._threads)
         if engine.peer == "vllm":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -86,6 +87,11 @@ class OpenAIServer(Server):
         return {**self.body(ids, count), "stream": True, "stream_options": {"include_usage": True}}
 
 
+def jackfield_variables() -> dict[str, str]:
+    """What the environment tells Jackfield, for its settings."""
+    return {name: value for name, value in os.environ.items() if name.startswith("JACKFIELD_CPU_")}
+
+
 class JackfieldServer(OpenAIServer):
     """`jackfield serve`."""
 
@@ -100,7 +106,7 @@ class JackfieldServer(OpenAIServer):
         }
         command = [sys.executable, "-m", "jackfield", "serve", "--model", model, *as_flags(flags)]
         super().__init__(command, free_port(), options["sequences"])
-        self.settings |= {"kv_bits": 16}
+        self.settings |= {"kv_bits": 16, **jackfield_variables()}
 
 
 class VllmServer(OpenAIServer):

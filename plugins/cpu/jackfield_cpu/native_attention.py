@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from jackfield_cpu.cache_pages import is_resident
 from jackfield_cpu.kernels import DTYPES, Kernels, kernels, refusal
 from jackfield_platforms.attention import AttentionBackend, AttentionNeed, LayerKV, Layout, Rope, divided
 from jackfield_platforms.bucket import Bucket
@@ -178,6 +179,8 @@ class NativeAttention(AttentionBackend[NativePlan]):
         v = torch.empty(*places, size // 2, kv.v_dim // LANES, *pair, dtype=self.dtype)
         for x in (k, v):
             self.library.jackfield_large_pages(x.data_ptr(), x.nbytes)
+            if is_resident():
+                x.zero_()
         return PanelCache(k, v)
 
     def blank(self, bucket: Bucket) -> NativePlan:

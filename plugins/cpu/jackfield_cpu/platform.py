@@ -10,6 +10,7 @@ import torch
 
 from jackfield_attention.flat_blocks import FlatBlockAttention
 from jackfield_attention.paged import PagedTorchAttention
+from jackfield_cpu.cache_pages import is_resident
 from jackfield_cpu.kernels import SWITCH, TORCH_COMPILE, Kernels, kernels, missing
 from jackfield_cpu.linear import OneDnnLinear, PanelLinear, onednn_refusals
 from jackfield_cpu.memory import process_memory
@@ -41,6 +42,7 @@ class CpuPlatform(Platform):
         self.refusals = onednn_refusals(self.processor)
         self.kernels = kernels()
         self.compiles = os.environ.get(SWITCH) == TORCH_COMPILE
+        self.is_cache_resident = is_resident()
 
     def capabilities(self) -> Capabilities:
         dtypes = ("bfloat16", "float32", "float16")
@@ -92,7 +94,7 @@ class CpuPlatform(Platform):
 
     def describe(self) -> str:
         if isinstance(self.kernels, Kernels):
-            served = f"{self.kernels.name} kernels"
+            served = f"{self.kernels.name} kernels" + (", resident KV cache" if self.is_cache_resident else "")
         else:
             served = f"{TORCH_COMPILE} instead of kernels" if self.compiles else missing(self.kernels)
         return f"{self.processor.describe()}, {torch.get_num_threads()} threads, {served}"
