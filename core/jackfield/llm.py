@@ -132,7 +132,7 @@ class LLM:
             self._state(prompt, sampling, each, lora)
             for prompt, sampling, each, lora in zip(prompts, samplings, priorities, adapters, strict=True)
         ]
-        with progress_bar("Answering", len(states), shown=use_tqdm) as advance:
+        with progress_bar("Answering", len(states), shown=use_tqdm, transient=True) as advance:
             for updated in self._updates(states):
                 advance(sum(state.num_unfinished == 0 for state in updated))
         outputs = [state.output() for state in states]

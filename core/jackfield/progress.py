@@ -15,10 +15,12 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress_bar(title: str, total: int, *, shown: bool, in_bytes: bool = False) -> Iterator[Advance]:
+def progress_bar(
+    title: str, total: int, *, shown: bool, in_bytes: bool = False, transient: bool = False
+) -> Iterator[Advance]:
     """`with progress_bar("Loading weights", num_bytes, shown=True, in_bytes=True) as advance: advance(n)`.
 
-    Draws nothing unless stderr is a terminal. A bar of bytes tells how many a second.
+    Draws nothing unless stderr is a terminal. A bar of bytes tells how many a second, a transient one vanishes.
     """
     if not (shown and sys.stderr.isatty()):
         yield _unseen
@@ -39,7 +41,7 @@ def progress_bar(title: str, total: int, *, shown: bool, in_bytes: bool = False)
     if in_bytes:
         amount = (DownloadColumn(), TransferSpeedColumn())
     columns = (TextColumn("{task.description}"), BarColumn(), *amount, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=transient) as bar:
         task = bar.add_task(title, total=total)
         yield lambda amount, title=None: bar.update(task, advance=amount, description=title)
 

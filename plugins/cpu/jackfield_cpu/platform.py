@@ -10,6 +10,7 @@ import torch
 
 from jackfield_attention.flat_blocks import FlatBlockAttention
 from jackfield_attention.paged import PagedTorchAttention
+from jackfield_cpu.cache_pages import SWITCH as CACHE_SWITCH
 from jackfield_cpu.cache_pages import is_resident
 from jackfield_cpu.kernels import SWITCH, TORCH_COMPILE, Kernels, kernels, missing
 from jackfield_cpu.linear import OneDnnLinear, PanelLinear, onednn_refusals
@@ -43,6 +44,8 @@ class CpuPlatform(Platform):
         self.kernels = kernels()
         self.compiles = os.environ.get(SWITCH) == TORCH_COMPILE
         self.is_cache_resident = is_resident()
+        if self.is_cache_resident and not isinstance(self.kernels, Kernels):
+            raise ValueError(f"{CACHE_SWITCH}=resident is for the cache of the plugin's own kernels ({self.kernels})")
 
     def capabilities(self) -> Capabilities:
         dtypes = ("bfloat16", "float32", "float16")
@@ -94,7 +97,7 @@ class CpuPlatform(Platform):
 
     def describe(self) -> str:
         if isinstance(self.kernels, Kernels):
-            served = f"{self.kernels.name} kernels" + (", resident KV cache" if self.is_cache_resident else "")
+            served = f"{self.kernels.name} kernels" + (", their KV cache resident" if self.is_cache_resident else "")
         else:
             served = f"{TORCH_COMPILE} instead of kernels" if self.compiles else missing(self.kernels)
         return f"{self.processor.describe()}, {torch.get_num_threads()} threads, {served}"

@@ -45,9 +45,18 @@ def test_pages_come_with_the_first_token_unless_asked_for(monkeypatch):
 @needs_kernels
 def test_the_start_says_that_the_cache_is_resident(monkeypatch):
     monkeypatch.setenv(SWITCH, "resident")
-    assert "resident KV cache" in CpuPlatform().describe()
+    assert CpuPlatform().describe().endswith(" kernels, their KV cache resident")
     monkeypatch.setenv(SWITCH, "lazy")
     assert "resident" not in CpuPlatform().describe()
+
+
+def test_without_kernels_there_is_no_such_cache(monkeypatch):
+    monkeypatch.setattr("jackfield_cpu.platform.kernels", lambda: "built without a compiler")
+    monkeypatch.setenv(SWITCH, "resident")
+    with pytest.raises(ValueError, match=r"own kernels \(built without a compiler\)"):
+        CpuPlatform()
+    monkeypatch.delenv(SWITCH)
+    CpuPlatform()
 
 
 def test_anything_else_is_refused_before_a_weight_is_read(monkeypatch):

@@ -29,13 +29,18 @@ class Terminal(io.StringIO):
 
 def drawn(monkeypatch: pytest.MonkeyPatch, *, shown: bool, in_bytes: bool = False) -> str:
     """What a bar with two steps of 2 MB writes, without the terminal's own codes."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw(monkeypatch, shown=shown, in_bytes=in_bytes))
+
+
+def raw(monkeypatch: pytest.MonkeyPatch, **options: bool) -> str:
+    """The same with them."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    with progress_bar("Loading", 4_000_000, shown=shown, in_bytes=in_bytes) as advance:
+    with progress_bar("Loading", 4_000_000, **options) as advance:
         advance(2_000_000)
         advance(2_000_000, "Nearly there")
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    return terminal.getvalue()
 
 
 def test_a_terminal_sees_title_and_share(monkeypatch):
@@ -46,6 +51,12 @@ def test_a_terminal_sees_title_and_share(monkeypatch):
 
 def test_bytes_are_told_as_such(monkeypatch):
     assert "4.0/4.0 MB" in drawn(monkeypatch, shown=True, in_bytes=True)
+
+
+def test_a_transient_bar_is_wiped_away_in_the_end(monkeypatch):
+    wipe = "\x1b[2K"  # erases a line
+    assert raw(monkeypatch, shown=True, transient=True).endswith(wipe)
+    assert not raw(monkeypatch, shown=True).endswith(wipe)
 
 
 def test_nothing_is_drawn_unasked(monkeypatch):
