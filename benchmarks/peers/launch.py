@@ -56,7 +56,7 @@ class Launcher:
         """What each project recommends for a CPU; nobody asks the network for anything."""
         env = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         if engine.peer == "jackfield" and measure != START:
-            env["JACKFIELD_CPU_KV_CACHE"] = "resident"  # as vLLM's always is
+            env.setdefault("JACKFIELD_CPU_KV_CACHE", "resident")  # as vLLM's always is
         if engine.peer == "hf":
             env["OMP_NUM_THREADS"] = str(self._threads)
         if engine.peer == "vllm":

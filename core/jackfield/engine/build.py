@@ -5,10 +5,6 @@ Imports torch only after the platform has said what must hold before.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from jackfield.config.options import EngineOptions
 from jackfield.config.speculative_config import speculative_config
 from jackfield.engine.engine import Engine
@@ -32,8 +28,7 @@ def build_engine(options: EngineOptions, *, progress: bool = True) -> Engine:
     draft = None
     if speculation is not None and speculation.drafts_by_model:
         draft = prepare(speculation.platform) if speculation.platform else found
-    with _collector_paused():
-        from jackfield.engine.assembly import assemble  # imports torch, which reads its environment once
+    from jackfield.engine.assembly import assemble  # imports torch, which reads its environment once
 
     return assemble(found, options, origin, progress=progress, draft_found=draft)
 
@@ -46,15 +41,3 @@ def prepare(platform: str | None, launch: LaunchOptions | None = None) -> Found:
     found = find(platform)
     apply_launch(environment(found, launch or LaunchOptions(cpus=here().cpus)))
     return found
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """What imports make stays; looking through it for garbage takes a tenth of their time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

@@ -6,7 +6,6 @@ gone.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -114,7 +113,6 @@ def _serve(launch: Launch, socket: zmq.Socket[bytes]) -> str | None:
         return str(error)
     except Exception as error:
         return _unexpected(error)
-    gc.freeze()  # what a start made stays to the end; no collection between two steps looks at it
     try:
         ready: FromEngine = Ready(engine.model, engine.startup_text)
         socket.send(msgspec.msgpack.encode(ready))

@@ -53,7 +53,7 @@ class InFlight(NamedTuple):
     rows: Rows
     ends: Int32s  # [rows]: tokens computed once the step is done
     sampled: Rows  # the rows that yield a token, in order
-    prefilled: tuple[Sequence, ...] = ()
+    prefilled: tuple[Sequence, ...] = ()  # those of its prefill rows
     num_drafts: Int32s | None = None  # [sampled rows]; None: no row has any, so that each yields one token
 
 

@@ -26,7 +26,7 @@ def load_model(
     """The model of `config` with the weights of the folder at `path`, converted to `build.dtype`, on `build.device`.
 
     Of a model that is shared among ranks, a rank reads its own part. Peak memory is what the packed model takes, plus
-    its largest module. `progress` draws a bar if stderr is a terminal.
+    its largest module and up to 64 MiB of heap that modules freed. `progress` draws a bar if stderr is a terminal.
     LoadError names every tensor that is missing, surplus, or of a wrong shape; nothing is read before all fit.
     """
     model = empty_model(config, build, registry)

@@ -177,9 +177,10 @@ class NativeAttention(AttentionBackend[NativePlan]):
         pair = (2, LANES) if self.dtype == torch.float32 else (LANES, 2)
         k = torch.empty(*places, size // LANES, kv.k_dim // 2, *pair, dtype=self.dtype)
         v = torch.empty(*places, size // 2, kv.v_dim // LANES, *pair, dtype=self.dtype)
+        resident = is_resident()
         for x in (k, v):
             self.library.jackfield_large_pages(x.data_ptr(), x.nbytes)
-            if is_resident():
+            if resident:
                 x.zero_()
         return PanelCache(k, v)
 

@@ -45,7 +45,10 @@ class CpuPlatform(Platform):
         self.compiles = os.environ.get(SWITCH) == TORCH_COMPILE
         self.is_cache_resident = is_resident()
         if self.is_cache_resident and not isinstance(self.kernels, Kernels):
-            raise ValueError(f"{CACHE_SWITCH}=resident is for the cache of the plugin's own kernels ({self.kernels})")
+            raise ValueError(
+                f"{CACHE_SWITCH}=resident is for the cache of the plugin's own attention, and there is none "
+                f"({self.kernels}); unset it"
+            )
 
     def capabilities(self) -> Capabilities:
         dtypes = ("bfloat16", "float32", "float16")
@@ -97,7 +100,9 @@ class CpuPlatform(Platform):
 
     def describe(self) -> str:
         if isinstance(self.kernels, Kernels):
-            served = f"{self.kernels.name} kernels" + (", their KV cache resident" if self.is_cache_resident else "")
+            served = f"{self.kernels.name} kernels" + (
+                ", a KV cache of native attention resident" if self.is_cache_resident else ""
+            )
         else:
             served = f"{TORCH_COMPILE} instead of kernels" if self.compiles else missing(self.kernels)
         return f"{self.processor.describe()}, {torch.get_num_threads()} threads, {served}"
