@@ -36,6 +36,7 @@ ONCE = ("pool.cpp", "stream.cpp", "dispatch.cpp", "attention_plan.cpp", "recordi
 _AVX512 = ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512")
 LEVELS = {
     "x86_64": {
+        "avx512_amx": (*_AVX512, "-mavx512vnni", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
         "avx512_bf16": (*_AVX512, "-mavx512vnni", "-mavx512bf16"),
         "avx512_vnni": (*_AVX512, "-mavx512vnni"),
         "avx512": _AVX512,

@@ -149,7 +149,9 @@ def load(path: Path, wanted: str, threads: int) -> Kernels | str:
     name = library.jackfield_choose(wanted.encode() if wanted else None)
     if name is None and wanted:
         others = ", ".join(map(repr, WITHOUT))
-        raise ValueError(f"{SWITCH} must name kernels that were built, or be one of {others}; got {wanted!r}")
+        raise ValueError(
+            f"{SWITCH} must name kernels that were built and that the system lets run, or be one of {others}; got {wanted!r}"
+        )
     if name is None:
         return "there are no kernels for this processor's instructions"
     _declare(library)

@@ -1,25 +1,34 @@
 // One layer's attention: keys rotated and written, then queries against them, with a running softmax.
 #include "attention.h"
 
-#include "attention_tile.h"
+#include "attention_unit.h"
 #include "kernels.h"
 #include "pool.h"
 
+#include <optional>
+
 namespace {
 
-// Queries of an item as tiles want them.
+// Queries of an item as tiles want them: `[rows][k_dim]` on the matrix unit.
 template <class Source>
 static void pack_queries(const Job& job, const StepItem& item, int64_t head, float* packed, float* x) {
     const AttentionShape& shape = *job.shape;
     const int64_t group = group_of(shape), rows = item.queries * group, dim = shape.k_dim;
     const int64_t token = job.step->row[item.row].first_token + item.first_query;
+    const auto read = [&](int64_t row) {
+        read_head(job.call->q, shape.dtype, token + row / group, head * group + row % group, dim, x);
+        rotate(*job.call, token + row / group, x);
+    };
+    if (on_unit<Source>(shape, rows)) {
+        for (int64_t row = 0; row < rows; row++) read(row), narrow(x, dim, (uint16_t*)packed + row * dim);
+        return;
+    }
     uint16_t* rounded = (uint16_t*)(x + dim + LANES);
     for (int64_t tile = 0, row = 0; row < rows; tile++) {
         const int64_t first = row, end = tile_start(rows, tile + 1), height = end - first;
         float* to = packed + first * dim / (Source::DOTS ? 2 : 1);
         for (; row < end; row++) {
-            read_head(job.call->q, shape.dtype, token + row / group, head * group + row % group, dim, x);
-            rotate(*job.call, token + row / group, x);
+            read(row);
             if (Source::DOTS) narrow(x, dim, rounded + (row - first) * dim);
             else
                 for (int64_t k = 0; k < dim; k++) to[k * height + row - first] = x[k];
@@ -111,16 +120,22 @@ static void attend(const Job& job, const Share& share, const Share& next) {
     const int64_t head = share.head;
     const AttentionShape& shape = *job.shape;
     const StepRow& row = job.step->row[item.row];
-    const int64_t group = group_of(shape), rows = item.queries * group, tiles = tiles_of(rows);
+    const int64_t group = group_of(shape), rows = item.queries * group;
+    const bool unit = on_unit<Source>(shape, rows);
+    const int64_t tiles = unit ? unit_tiles(rows) : tiles_of(rows), whole = unit ? tiles * UNIT_ROWS : rows;
     const int64_t position = row.kv_len - row.num_new + item.first_query;  // of the first query
     const int64_t seen = shape.window && position >= shape.window ? position - shape.window + 1 : 0;  // the first key
     const int64_t last_key = position + item.queries;
     // tiles of queries, then one row in float32, then a tile's rows in bfloat16
-    float* packed = (float*)pool_scratch(3, (rows * shape.k_dim + shape.k_dim + LANES) * 4 + ROWS * shape.k_dim * 2);
-    float* answers = (float*)pool_scratch(4, rows * (shape.v_dim + 1 + LANES) * 4);
+    float* packed = (float*)pool_scratch(3, (whole * shape.k_dim + shape.k_dim + LANES) * 4 + ROWS * shape.k_dim * 2);
+    float* answers = (float*)pool_scratch(4, whole * (shape.v_dim + 1 + LANES) * 4);
     uint8_t* cleaned = (uint8_t*)pool_scratch(5, LOOKS * PANEL * shape.v_dim * Source::SIZE);
-    float *top = answers + rows * shape.v_dim, *sums = top + rows;
-    pack_queries<Source>(job, item, head, packed, packed + rows * shape.k_dim);
+    float *top = answers + whole * shape.v_dim, *sums = top + whole;
+    pack_queries<Source>(job, item, head, packed, packed + whole * shape.k_dim);
+#if defined(__AMX_BF16__)
+    std::optional<UnitTiles> configured;
+    if (unit) configured.emplace();
+#endif
     memset(answers, 0, rows * shape.v_dim * 4);
     memset(sums, 0, rows * LANES * 4);
     for (int64_t i = 0; i < rows; i++) top[i] = LOWEST;
@@ -137,16 +152,42 @@ static void attend(const Job& job, const Share& share, const Share& next) {
             clean<Source>(here.values[i], shape.v_dim, from, to, place);
             here.values[i] = place;
         }
+#if defined(__AMX_BF16__)
+        const UnitValues values = unit ? unit_values(here, PANEL * shape.v_dim * 2, cleaned) : UnitValues{};
+        bool fetches = true;
+#endif
         for (int64_t tile = 0; tile < tiles; tile++) {
-            const int64_t first = tile_start(rows, tile), end = tile_start(rows, tile + 1);
+            const int64_t first = unit ? tile * UNIT_ROWS : tile_start(rows, tile),
+                          end = !unit              ? tile_start(rows, tile + 1)
+                                : tile + 1 < tiles ? first + UNIT_ROWS
+                                                   : rows;
             const int64_t first_query = position + first / group, last_query = position + (end - 1) / group;
             if (last_query < start || (shape.window && first_query - shape.window + 1 >= start + STRETCH)) continue;
             const int64_t q = first * shape.k_dim / (Source::DOTS ? 2 : 1), reach = (last_query - start) / PANEL + 1;
             const int panels = reach < here.panels ? int(reach) : here.panels;
-            tile_of_height<Source>(end - first,
-                                   Tile{&here, &ahead, panels, packed + q, answers + first * shape.v_dim, top + first,
-                                        sums + first * LANES, shape.k_dim, shape.v_dim, group, first, position - start,
-                                        shape.window, shape.scale, shape.soft_cap});
+            const Tile rows_of_tile{&here,
+                                    &ahead,
+                                    panels,
+                                    packed + q,
+                                    answers + first * shape.v_dim,
+                                    top + first,
+                                    sums + first * LANES,
+                                    shape.k_dim,
+                                    shape.v_dim,
+                                    group,
+                                    first,
+                                    position - start,
+                                    shape.window,
+                                    shape.scale,
+                                    shape.soft_cap};
+#if defined(__AMX_BF16__)
+            if (unit) {
+                unit_tile(rows_of_tile, int(end - first), values, fetches);
+                fetches = false;
+                continue;
+            }
+#endif
+            tile_of_height<Source>(end - first, rows_of_tile);
         }
     }
     if (item.group < 0) {
@@ -155,7 +196,7 @@ static void attend(const Job& job, const Share& share, const Share& next) {
         return;
     }
     float* part = part_at(job, item.slot, head);
-    memcpy(part, answers, rows * (shape.v_dim + 1) * 4);
+    memcpy(part, answers, rows * shape.v_dim * 4), memcpy(part + rows * shape.v_dim, top, rows * 4);
     for (int64_t i = 0; i < rows; i++) part[rows * (shape.v_dim + 1) + i] = sum(load(sums + i * LANES));
     for (int32_t member = 0; member < (item.common ? item.queries : 1); member++) {
         const int64_t number = item.group + member;

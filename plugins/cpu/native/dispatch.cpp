@@ -7,10 +7,12 @@
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #if defined(__x86_64__)
-#define LEVELS(each) each(avx512_bf16) each(avx512_vnni) each(avx512) each(avx2)
+#define LEVELS(each) each(avx512_amx) each(avx512_bf16) each(avx512_vnni) each(avx512) each(avx2)
 #else
 #define LEVELS(each) each(generic)
 #endif
@@ -50,7 +52,9 @@ bool runs_here(const char* name) {
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
-    if (!strcmp(name, "avx512_bf16")) return vnni && __builtin_cpu_supports("avx512bf16");
+    const bool bf16 = vnni && __builtin_cpu_supports("avx512bf16");
+    if (!strcmp(name, "avx512_amx")) return bf16 && __builtin_cpu_supports("amx-bf16");
+    if (!strcmp(name, "avx512_bf16")) return bf16;
     if (!strcmp(name, "avx512_vnni")) return vnni;
     if (!strcmp(name, "avx512")) return avx512;
     if (!strcmp(name, "avx2")) return avx2;
@@ -58,15 +62,27 @@ bool runs_here(const char* name) {
     return !strcmp(name, "generic");
 }
 
+// Linux gives a process the matrix unit's tiles when it asks for them, and all threads with it.
+bool granted(const char* name) {
+    if (strcmp(name, "avx512_amx")) return true;
+#if defined(__linux__) && defined(__x86_64__)
+    constexpr long REQUEST = 0x1023, TILE_DATA = 18;  // Documentation/arch/x86/xstate.rst
+    return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
+
 }  // namespace
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 // Chooses kernels by name; with null, the widest that this processor says it has. Returns the name, or null where there
-// is no such name. Asked for by name, kernels are taken even where the processor does not announce their instructions.
+// is no such name or the system refuses what they need. Asked for by name, kernels are taken even where the processor
+// does not announce their instructions.
 EXPORT const char* jackfield_choose(const char* name) {
     for (const Level& level : levels)
-        if (name ? !strcmp(name, level.name) : runs_here(level.name)) {
+        if ((name ? !strcmp(name, level.name) : runs_here(level.name)) && granted(level.name)) {
             chosen = &level;
             return level.name;
         }

@@ -40,7 +40,8 @@ void TABLE(multiply_all)(Product* products, int64_t count, int64_t* ends) {
         const Stream stream = stream_of(products[i]);
         ends[i] = units += stream.units;
         if (stream.together > all.most) all.most = stream.together;
-        if (products[i].rows > STREAMED_ROWS && stream.together > all.least) all.least = stream.together;
+        const int64_t least = fewest_together(products[i], stream);
+        if (least > all.least) all.least = least;
     }
     pool_share(units, all.most);
     pool_run(multiply_taken, &all, pool_threads());

@@ -34,8 +34,24 @@ static void pack_floats(Product& product, int64_t first, int64_t height) {
     }
 }
 
+// [rows / 16][depth / 32][16][32] bfloat16.
+static void pack_unit_tiles(Product& product, int64_t first, int64_t height) {
+    const Weight& weight = *product.weight;
+    const int64_t steps = unit_steps(weight.depth);
+    for (int64_t row = first; row < first + height; row++) {
+        const uint16_t* x = (const uint16_t*)product.x.data + row * product.x.stride;
+        uint8_t* to = (uint8_t*)product.packed + row / UNIT_ROWS * steps * UNIT_BYTES + row % UNIT_ROWS * 64;
+        int64_t k = 0;
+        for (; k + UNIT_DEPTH <= weight.in; k += UNIT_DEPTH, to += UNIT_BYTES) memcpy(to, x + k, 64);
+        if (k == weight.in) continue;
+        memset(to, 0, 64);
+        memcpy(to, x + k, (weight.in - k) * 2);
+    }
+}
+
 void TABLE(pack_tile)(Product& product, int64_t tile) {
     const int64_t first = tile_start(product.rows, tile), height = tile_start(product.rows, tile + 1) - first;
+    if (in_unit_tiles(product)) return pack_unit_tiles(product, first, height);
 #if defined(__AVX512VNNI__)
     if (in_digits(product)) return pack_digits(product, first, height);
 #endif

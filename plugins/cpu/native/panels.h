@@ -2,18 +2,13 @@
 #pragma once
 
 #include "digits.h"
-#include "rows.h"
+#include "panels_finish.h"
 #include "stream.h"
 #include "tiles.h"
+#include "unit_panels.h"
 
 constexpr int64_t DEPTH_BLOCK = 256;  // inputs of a widened block: 32 KiB for two panels
 constexpr int64_t ROW_BLOCK = 40;     // tiles whose activations stay in the second cache beside it
-
-// Scale and bias of 16 outputs.
-INLINE V scaled(const Weight& weight, int64_t panel, V v) {
-    if (weight.format == INT8) v = v * load(weight.scale + panel * LANES);
-    return weight.bias ? v + load(weight.bias + panel * LANES) : v;
-}
 
 // The panels after these.
 INLINE Panels following(const Product& product, const Panels& panels, int count) {
@@ -34,23 +29,6 @@ INLINE Ahead share_of_next(const Product& product, const Panels& panels, int64_t
         ahead.at[p] = weight.data + (fits ? next[p] : panels[p]) * weight.panel_bytes +
                       (fits ? tile * ahead.step * (weight.depth / 2) : FETCHED);
     return ahead;
-}
-
-// Writes what `sums` `[rows][P][16]` hold of the outputs of `panels`.
-template <int P>
-static void finish(const Product& product, const Panels& panels, int64_t first, int64_t rows, const float* sums) {
-    const Weight& weight = *product.weight;
-    const bool gated = product.finish == SILU_MUL;
-    const int64_t width = gated ? weight.out / 2 : weight.out;
-    for (int64_t row = 0; row < rows; row++) {
-        const float* at = sums + row * P * LANES;
-        for (int p = 0; p < (gated ? P / 2 : P); p++) {
-            const int64_t column = panels[p] * LANES;
-            V v = scaled(weight, panels[p], load(at + p * LANES));
-            if (gated) v = silu(v) * scaled(weight, panels[P / 2 + p], load(at + (P / 2 + p) * LANES));
-            give(place(product.out, first + row, column), product.out.dtype, some(width - column), v);
-        }
-    }
 }
 
 // Calls `body` with a constant: `height`, which is 1 to R.
@@ -201,6 +179,10 @@ static void by_panels(const Product& product, const Panels& panels) {
 // Panels `panel` to `end - 1`, or so many pairs of them.
 template <class Source>
 static void multiply_some(const Product& product, int64_t panel, int64_t end) {
+#if defined(__AMX_BF16__)
+    if constexpr (UNIT_READS<Source>)
+        if (in_unit_tiles(product)) return by_matrix_unit<Source>(product, panel, end);
+#endif
     const bool streams = product.rows <= STREAMED_ROWS;
     const int64_t half = product.weight->panels / 2;
     if (product.finish == SILU_MUL) {
@@ -225,6 +207,16 @@ static void multiply_some(const Product& product, int64_t panel, int64_t end) {
 INLINE Stream stream_of(const Product& product) {
     const Weight& weight = *product.weight;
     const int64_t halves = product.finish == SILU_MUL ? 2 : 1;
-    const int64_t together = (product.rows <= STREAMED_ROWS ? STREAMED_PANELS : PANELS) / halves;
+    const int64_t panels = in_unit_tiles(product)          ? unit_block(product)
+                           : product.rows <= STREAMED_ROWS ? STREAMED_PANELS
+                                                           : PANELS;
+    const int64_t together = panels / halves;
     return {weight.data, weight.panel_bytes, weight.panels / halves, halves, together ? together : 1};
+}
+// How many units are taken towards the end of what a thread has to do.
+INLINE int64_t fewest_together(const Product& product, const Stream& stream) {
+    if (product.rows <= STREAMED_ROWS) return 1;
+    if (!in_unit_tiles(product)) return stream.together;
+    const int64_t panels = product.rows <= FEW_ROWS ? 2 : unit_block(product) / 4;
+    return panels < 2 * stream.halves ? 1 : panels / stream.halves;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels.h"
+#include "matrix_unit.h"
 #include "pool.h"
 #include "tile_size.h"
 #include "vec.h"
@@ -16,7 +17,19 @@ struct Product {
     float* packed;
 };
 
-INLINE unsigned long packed_bytes(int64_t rows, int64_t depth) { return (unsigned long)(rows * (depth * 4 + 64) + 64); }
+INLINE unsigned long packed_bytes(int64_t rows, int64_t depth) {
+    const int64_t bytes = rows * (depth * 4 + 64) + 64,
+                  tiles = MATRIX_UNIT ? unit_tiles(rows) * unit_steps(depth) * UNIT_BYTES : 0;
+    return (unsigned long)(tiles > bytes ? tiles : bytes);
+}
+
+constexpr int64_t STREAMED_ROWS = 4;  // up to here panels are read from start to end, several at a time
+// Whether activations are packed as tiles of the matrix unit.
+INLINE bool in_unit_tiles(const Product& product) {
+    const int64_t format = product.weight->format;
+    return MATRIX_UNIT && product.x.dtype == IN_BFLOAT16 && (format == BFLOAT16 || format == INT8) &&
+           product.rows > STREAMED_ROWS;
+}
 
 #if defined(__AVX512BF16__)
 constexpr bool DOTS_BFLOAT16 = true;
@@ -49,6 +62,7 @@ INLINE int64_t words_a_row(const Weight& weight) {
 INLINE bool in_digits(const Product& product) {
     const Weight& weight = *product.weight;
     if (!DIGITS || product.x.dtype != IN_BFLOAT16 || weight.format == FLOAT32) return false;
+    if (in_unit_tiles(product)) return false;
     return weight.format == BFLOAT16 ? !DOTS_BFLOAT16 && product.rows >= SPLIT_ROWS : step_of(weight) > 0;
 }
 

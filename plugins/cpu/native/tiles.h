@@ -9,7 +9,6 @@ constexpr int STREAMED_PANELS = 4;
 #else
 constexpr int STREAMED_PANELS = 1;
 #endif
-constexpr int STREAMED_ROWS = 4;   // up to here so many panels at a time, each read from start to end
 constexpr int64_t FETCHED = 2048;  // bytes that a stream is fetched ahead: about what arrives while one number does
 
 constexpr int64_t ROWS_AHEAD = 128;  // pairs of activations that a tile fetches ahead: they lie in the third cache

@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 from jackfield_cpu.kernels import LIBRARY, Kernels, load
 
 SOURCE = Path(os.environ.get("JACKFIELD_TESTED_LIBRARY", LIBRARY))  # `ci/sanitize` names its own
-LEVELS = ("avx512_bf16", "avx512_vnni", "avx512", "avx2", "generic")
+LEVELS = ("avx512_amx", "avx512_bf16", "avx512_vnni", "avx512", "avx2", "generic")
 _TRIAL = """
 import sys, torch
 from pathlib import Path
@@ -21,7 +21,7 @@ from jackfield_cpu.kernels import load
 from jackfield_cpu.native_linear import NativeLinear
 from jackfield_platforms.linear import Encoded, Encoding
 op = NativeLinear(load(Path(sys.argv[1]), sys.argv[2], 1))
-x = torch.ones(3, 64, dtype=torch.bfloat16)
+x = torch.ones(20, 64, dtype=torch.bfloat16)
 assert op.apply(x, op.pack(Encoded(Encoding("float", 16), x))).eq(64).all()
 """
 

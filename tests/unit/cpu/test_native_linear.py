@@ -16,7 +16,7 @@ from jackfield_platforms.nibbles import pack_nibbles
 FORMATS = ("float32", "bfloat16", "int8", "int4", "int4 with zeros")
 FLOAT32_SUMS, BFLOAT16 = 3e-6, 2.0**-8
 # of native/product.h and digits.h: inputs that share a scale, the whole number of the largest, rows that split weights
-STEP, LARGEST, SPLIT_ROWS = 128, 32512, 40
+STEP, LARGEST, SPLIT_ROWS, STREAMED_ROWS = 128, 32512, 40, 4
 levels = pytest.mark.parametrize("level", native_levels.levels())
 
 
@@ -61,7 +61,9 @@ def in_digits(level: str, kind: str, rows: int) -> bool:
     """Whether bfloat16 rows are multiplied as whole numbers."""
     if kind == "bfloat16":
         return level == "avx512_vnni" and rows >= SPLIT_ROWS
-    return kind != "float32" and level in ("avx512_bf16", "avx512_vnni")
+    if kind == "int8" and level == "avx512_amx":
+        return rows <= STREAMED_ROWS  # more are multiplied as bfloat16, which int8 is exactly
+    return kind != "float32" and level in ("avx512_amx", "avx512_bf16", "avx512_vnni")
 
 
 @levels
