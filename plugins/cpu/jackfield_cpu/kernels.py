@@ -150,7 +150,8 @@ def load(path: Path, wanted: str, threads: int) -> Kernels | str:
     if name is None and wanted:
         others = ", ".join(map(repr, WITHOUT))
         raise ValueError(
-            f"{SWITCH} must name kernels that were built and that the system lets run, or be one of {others}; got {wanted!r}"
+            f"{SWITCH} must name kernels that were built and that the system lets run, or be one of {others}; "
+            f"got {wanted!r}"
         )
     if name is None:
         return "there are no kernels for this processor's instructions"

@@ -5,8 +5,6 @@
 #include "kernels.h"
 #include "pool.h"
 
-#include <optional>
-
 namespace {
 
 // Queries of an item as tiles want them: `[rows][k_dim]` on the matrix unit.
@@ -114,6 +112,30 @@ INLINE Share share_of(const Job& job, int64_t number) {
     return {job.step->item + number / job.shape->kv_heads, number % job.shape->kv_heads};
 }
 
+// All stretches by all tiles of queries.
+template <class Source>
+static void by_stretches(const Queries& queries, const Share& next) {
+    const Job& job = queries.job;
+    const int64_t stop = queries.item.stop;
+    uint8_t* cleaned = (uint8_t*)pool_scratch(5, LOOKS * PANEL * job.shape->v_dim * Source::SIZE);
+    Stretch here, ahead;
+    look<Source>(job, queries.row, queries.head, queries.item.start, stop, ahead);
+    for (int64_t start = queries.item.start; start < stop; start += STRETCH) {
+        here = ahead;
+        if (start + STRETCH < stop) look<Source>(job, queries.row, queries.head, start + STRETCH, stop, ahead);
+        else look<Source>(job, job.step->row[next.item->row], next.head, next.item->start, next.item->stop, ahead);
+        clean_unseen<Source>(queries, start, here, cleaned);
+        for (int64_t number = 0; number < tiles_of(queries.rows); number++) {
+            const int64_t first = tile_start(queries.rows, number), end = tile_start(queries.rows, number + 1);
+            const int panels = panels_seen(queries, first, end, start, here.panels);
+            if (!panels) continue;
+            Tile tile = tile_of(queries, first, start, panels);
+            tile.stretch = &here, tile.ahead = &ahead;
+            tile_of_height<Source>(end - first, tile);
+        }
+    }
+}
+
 template <class Source>
 static void attend(const Job& job, const Share& share, const Share& next) {
     const StepItem& item = *share.item;
@@ -122,74 +144,24 @@ static void attend(const Job& job, const Share& share, const Share& next) {
     const StepRow& row = job.step->row[item.row];
     const int64_t group = group_of(shape), rows = item.queries * group;
     const bool unit = on_unit<Source>(shape, rows);
-    const int64_t tiles = unit ? unit_tiles(rows) : tiles_of(rows), whole = unit ? tiles * UNIT_ROWS : rows;
-    const int64_t position = row.kv_len - row.num_new + item.first_query;  // of the first query
-    const int64_t seen = shape.window && position >= shape.window ? position - shape.window + 1 : 0;  // the first key
-    const int64_t last_key = position + item.queries;
+    const int64_t whole = unit ? unit_tiles(rows) * UNIT_ROWS : rows;
+    const int64_t position = row.kv_len - row.num_new + item.first_query;
+    const int64_t seen = shape.window && position >= shape.window ? position - shape.window + 1 : 0;
     // tiles of queries, then one row in float32, then a tile's rows in bfloat16
     float* packed = (float*)pool_scratch(3, (whole * shape.k_dim + shape.k_dim + LANES) * 4 + ROWS * shape.k_dim * 2);
     float* answers = (float*)pool_scratch(4, whole * (shape.v_dim + 1 + LANES) * 4);
-    uint8_t* cleaned = (uint8_t*)pool_scratch(5, LOOKS * PANEL * shape.v_dim * Source::SIZE);
     float *top = answers + whole * shape.v_dim, *sums = top + whole;
     pack_queries<Source>(job, item, head, packed, packed + whole * shape.k_dim);
-#if defined(__AMX_BF16__)
-    std::optional<UnitTiles> configured;
-    if (unit) configured.emplace();
-#endif
     memset(answers, 0, rows * shape.v_dim * 4);
     memset(sums, 0, rows * LANES * 4);
     for (int64_t i = 0; i < rows; i++) top[i] = LOWEST;
-    Stretch here, ahead;
-    look<Source>(job, row, head, item.start, item.stop, ahead);
-    for (int64_t start = item.start; start < item.stop; start += STRETCH) {
-        here = ahead;
-        if (start + STRETCH < item.stop) look<Source>(job, row, head, start + STRETCH, item.stop, ahead);
-        else look<Source>(job, job.step->row[next.item->row], next.head, next.item->start, next.item->stop, ahead);
-        for (int i = 0; i < here.panels; i++) {
-            const int64_t from = seen - start - i * PANEL, to = last_key - start - i * PANEL;
-            if (from <= 0 && to >= PANEL) continue;
-            uint8_t* place = cleaned + i * PANEL * shape.v_dim * Source::SIZE;
-            clean<Source>(here.values[i], shape.v_dim, from, to, place);
-            here.values[i] = place;
-        }
+    const Queries queries{job,    item,    head, row, group, rows, position, seen, position + item.queries,
+                          packed, answers, top,  sums};
 #if defined(__AMX_BF16__)
-        const UnitValues values = unit ? unit_values(here, PANEL * shape.v_dim * 2, cleaned) : UnitValues{};
-        bool fetches = true;
+    if (unit) attend_on_unit(queries);
+    else
 #endif
-        for (int64_t tile = 0; tile < tiles; tile++) {
-            const int64_t first = unit ? tile * UNIT_ROWS : tile_start(rows, tile),
-                          end = !unit              ? tile_start(rows, tile + 1)
-                                : tile + 1 < tiles ? first + UNIT_ROWS
-                                                   : rows;
-            const int64_t first_query = position + first / group, last_query = position + (end - 1) / group;
-            if (last_query < start || (shape.window && first_query - shape.window + 1 >= start + STRETCH)) continue;
-            const int64_t q = first * shape.k_dim / (Source::DOTS ? 2 : 1), reach = (last_query - start) / PANEL + 1;
-            const int panels = reach < here.panels ? int(reach) : here.panels;
-            const Tile rows_of_tile{&here,
-                                    &ahead,
-                                    panels,
-                                    packed + q,
-                                    answers + first * shape.v_dim,
-                                    top + first,
-                                    sums + first * LANES,
-                                    shape.k_dim,
-                                    shape.v_dim,
-                                    group,
-                                    first,
-                                    position - start,
-                                    shape.window,
-                                    shape.scale,
-                                    shape.soft_cap};
-#if defined(__AMX_BF16__)
-            if (unit) {
-                unit_tile(rows_of_tile, int(end - first), values, fetches);
-                fetches = false;
-                continue;
-            }
-#endif
-            tile_of_height<Source>(end - first, rows_of_tile);
-        }
-    }
+        by_stretches<Source>(queries, next);
     if (item.group < 0) {
         for (int64_t i = 0; i < rows; i++)
             finish(job, item, head, i, answers + i * shape.v_dim, top[i], sum(load(sums + i * LANES)));
@@ -249,4 +221,7 @@ void attention(const AttentionShape* shape, const AttentionStep* step, const Att
 
 }  // namespace
 
-const AttentionKernels TABLE(attention_kernels) = {attention};
+// They share a stretch of keys in the first cache, or on the matrix unit a thousand keys in the second.
+constexpr int64_t QUERY_ROWS = MATRIX_UNIT ? 192 : 96;
+
+const AttentionKernels TABLE(attention_kernels) = {attention, QUERY_ROWS};

@@ -74,3 +74,5 @@ struct AttentionCall {
 
 constexpr int64_t PANEL = 16;    // tokens
 constexpr int64_t STRETCH = 64;  // tokens that are looked at together
+
+int64_t attention_query_rows();  // queries times heads of an item, which share keys: as many as the chosen kernels want

@@ -10,8 +10,7 @@
 
 namespace {
 
-constexpr int64_t QUERY_ROWS = 96;   // queries times heads of an item: they share a stretch of keys in the first cache
-constexpr int64_t FEWEST_ROWS = 12;  // of a smaller item, where there are too few of the large ones
+constexpr int64_t FEWEST_ROWS = 12;       // of a smaller item, where there are too few of the large ones
 constexpr int64_t SHORTEST_PART = 256;    // keys
 constexpr int64_t PARTS_A_THREAD = 8;     // an item that is more than this share of a thread's work is split
 constexpr int64_t SHORTEST_COMMON = 128;  // keys
@@ -55,7 +54,7 @@ bool follows(const AttentionLayout& layout, int64_t row) {
 // A row joins those before it where that saves more keys than it costs: a run has the fewest that any two of it have.
 void find_runs(const AttentionShape& shape, const AttentionLayout& layout, std::vector<Run>& runs) {
     if (shape.window) return;
-    const int64_t most = std::max<int64_t>(2, QUERY_ROWS / (shape.query_heads / shape.kv_heads));
+    const int64_t most = std::max<int64_t>(2, attention_query_rows() / (shape.query_heads / shape.kv_heads));
     for (int64_t row = 0; row < layout.rows;) {
         Run run{row, 1, 0, -1};
         while (row + run.rows < layout.rows && run.rows < most && follows(layout, row + run.rows)) {
@@ -71,7 +70,7 @@ void find_runs(const AttentionShape& shape, const AttentionLayout& layout, std::
 
 int64_t queries_an_item(const AttentionShape& shape, const AttentionLayout& layout, int threads) {
     const int64_t group = shape.query_heads / shape.kv_heads;
-    int64_t rows = QUERY_ROWS;
+    int64_t rows = attention_query_rows();
     for (; rows / 2 >= FEWEST_ROWS; rows /= 2) {
         const int64_t queries = std::max<int64_t>(1, rows / group);
         int64_t items = 0;

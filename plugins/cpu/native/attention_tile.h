@@ -11,6 +11,12 @@ constexpr int NARROW_ROWS = 4, NARROW_PANELS = 4;  // few rows: more panels, so 
 constexpr int NARROW_ROWS = 2, NARROW_PANELS = 2;
 #endif
 
+#if defined(__AVX512BF16__)
+INLINE bool packs_pairs(const AttentionShape& shape) { return shape.dtype == IN_BFLOAT16; }
+#else
+INLINE bool packs_pairs(const AttentionShape&) { return false; }
+#endif
+
 // Rows of queries that are multiplied together, and the stretch that they are multiplied with.
 struct Tile {
     const Stretch *stretch, *ahead;  // fetched meanwhile: values by the keys' product, the next keys by the values'
@@ -26,6 +32,51 @@ struct Tile {
     int64_t window;
     float scale, soft_cap;
 };
+
+// An item's queries of one head.
+struct Queries {
+    const Job& job;
+    const StepItem& item;
+    int64_t head;
+    const StepRow& row;
+    int64_t group, rows;
+    int64_t position;        // of the first query
+    int64_t seen, last_key;  // the first key that any query sees, and the one after the last
+    float *packed, *answers, *top, *sums;
+};
+// Where values of a stretch are partly nobody's, they are replaced by their cleaned copies in `room`, `[4]` panels.
+template <class Source>
+static void clean_unseen(const Queries& queries, int64_t start, Stretch& stretch, uint8_t* room) {
+    const int64_t dim = queries.job.shape->v_dim;
+    for (int i = 0; i < stretch.panels; i++) {
+        const int64_t from = queries.seen - start - i * PANEL, to = queries.last_key - start - i * PANEL;
+        if (from <= 0 && to >= PANEL) continue;
+        uint8_t* place = room + i * PANEL * dim * Source::SIZE;
+        clean<Source>(stretch.values[i], dim, from, to, place);
+        stretch.values[i] = place;
+    }
+}
+// How many panels of the stretch from `start` on rows `first` to `end - 1` see.
+INLINE int panels_seen(const Queries& queries, int64_t first, int64_t end, int64_t start, int panels) {
+    const int64_t window = queries.job.shape->window;
+    const int64_t first_query = queries.position + first / queries.group,
+                  last_query = queries.position + (end - 1) / queries.group;
+    if (last_query < start || (window && first_query - window + 1 >= start + STRETCH)) return 0;
+    const int64_t reach = (last_query - start) / PANEL + 1;
+    return reach < panels ? int(reach) : panels;
+}
+INLINE Tile tile_of(const Queries& queries, int64_t first, int64_t start, int panels) {
+    const AttentionShape& shape = *queries.job.shape;
+    Tile tile{};
+    tile.panels = panels;
+    tile.q = queries.packed + first * shape.k_dim / (packs_pairs(shape) ? 2 : 1);
+    tile.answers = queries.answers + first * shape.v_dim;
+    tile.top = queries.top + first, tile.sums = queries.sums + first * LANES;
+    tile.k_dim = shape.k_dim, tile.v_dim = shape.v_dim;
+    tile.group = queries.group, tile.row = first, tile.position = queries.position - start;
+    tile.window = shape.window, tile.scale = shape.scale, tile.soft_cap = shape.soft_cap;
+    return tile;
+}
 
 template <class Source, int R, int P>
 static void score(const Tile& tile, int first, float* out) {  // `out` [R][64]

@@ -75,6 +75,8 @@ bool granted(const char* name) {
 
 }  // namespace
 
+int64_t attention_query_rows() { return chosen->attention->query_rows; }
+
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 // Chooses kernels by name; with null, the widest that this processor says it has. Returns the name, or null where there

@@ -37,6 +37,7 @@ struct SamplingKernels {
 
 struct AttentionKernels {
     void (*attention)(const AttentionShape*, const AttentionStep*, const AttentionCall*);
+    int64_t query_rows;  // see `attention_query_rows`
 };
 
 #define JOIN_(name, level) name##_##level

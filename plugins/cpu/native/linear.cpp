@@ -49,7 +49,7 @@ void TABLE(multiply_all)(Product* products, int64_t count, int64_t* ends) {
 
 void TABLE(multiply)(Product& product, bool packs) {
     if (packs) pool_run(pack_job, &product, tiles_of(product.rows));
-    if (product.rows <= STREAMED_ROWS) expect_what_follows(stream_of(product));
+    if (product.rows <= (in_unit_tiles(product) ? FEW_ROWS : STREAMED_ROWS)) expect_what_follows(stream_of(product));
     int64_t end;
     TABLE(multiply_all)(&product, 1, &end);
 }

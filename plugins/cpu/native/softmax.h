@@ -21,19 +21,26 @@ INLINE V weight_of(V x) {  // e^x for x <= 0; nothing of what is hidden remains,
     return y;
 #endif
 }
-// The same where it is rounded to bfloat16 afterwards: within 3e-6 of it, a six-hundredth of what is rounded away.
-INLINE V weight_to_round(V x) {
 #if defined(__AVX512F__)
-    const V power = x * all(LOG2E);
-    const __m512 n = _mm512_roundscale_ps((__m512)power.p[0], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const V part = power - V{(FloatPart)n};
+// 2^x where it is rounded to bfloat16 afterwards: within 3e-6 of it, a six-hundredth of what is rounded away. HIDES:
+// some x may be minus infinity.
+template <bool HIDES>
+INLINE V power_to_round(V x) {
+    const __m512 n = _mm512_roundscale_ps((__m512)x.p[0], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const V part = x - V{(FloatPart)n};
     V y = all(9.570102e-3f);  // 2^part for |part| <= 0.5
     y = fma(y, part, all(5.5917861e-2f));
     y = fma(y, part, all(2.4024745e-1f));
     y = fma(y, part, all(6.9312181e-1f));
     y = fma(y, part, all(9.9999926e-1f));
-    const __mmask16 remains = _mm512_cmp_ps_mask((__m512)x.p[0], _mm512_set1_ps(-87.0f), _CMP_NLT_UQ);
+    if (!HIDES) return V{(FloatPart)_mm512_scalef_ps((__m512)y.p[0], n)};
+    const __mmask16 remains = _mm512_cmp_ps_mask((__m512)x.p[0], _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
     return V{(FloatPart)_mm512_maskz_scalef_ps(remains, (__m512)y.p[0], n)};
+}
+#endif
+INLINE V weight_to_round(V x) {  // `weight_of`, likewise
+#if defined(__AVX512F__)
+    return power_to_round<true>(x * all(LOG2E));
 #else
     return weight_of(x);
 #endif

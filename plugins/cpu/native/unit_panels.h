@@ -20,9 +20,9 @@ constexpr bool UNIT_READS<Bfloat16Pairs> = true;
 template <>
 constexpr bool UNIT_READS<Int8Pairs> = true;
 
-// Blocks of a product of many rows: while 512 rows go by, 8 steps' tiles of two panels stay in the first cache, and the
+// Blocks of a product of many rows: while 256 rows go by, 8 steps' tiles of two panels stay in the first cache, and the
 // rows' own of those steps in the second one, where eight pairs of panels meet them.
-constexpr int64_t BLOCK_ROWS = 512, BLOCK_STEPS = 8, BLOCK_PAIRS = 8;
+constexpr int64_t BLOCK_ROWS = 256, BLOCK_STEPS = 8, BLOCK_PAIRS = 8;
 
 // What a pass fetches for those after it: in each step so many lines of two tiles of rows and of two panels.
 struct UnitAhead {
@@ -139,18 +139,29 @@ struct UnitJob {
     }
     // A few rows: each pair from its start to its end, while the next one is fetched.
     void few_rows() const {
-        float* sums = (float*)pool_scratch(1, SUMS * 4);
         const int64_t passes = (product.rows + PASS_ROWS - 1) / PASS_ROWS, lines = UNIT_BYTES / 64 / passes;
-        for (int64_t pair = 0; pair < pairs; pair++)
-            for (int64_t row = 0; row < product.rows; row += PASS_ROWS) {
-                UnitAhead ahead{{}, {}, 0, WIDENS ? 0 : lines};
-                for (int p = 0; p < 2; p++)
-                    ahead.panels[p] =
-                        weight.data + panels(pair + 1)[p] * weight.panel_bytes + row / PASS_ROWS * lines * 64;
-                const int64_t end_row = row + PASS_ROWS < product.rows ? row + PASS_ROWS : product.rows;
-                pass(row, end_row, pair, {0, steps, steps}, ahead, sums);
-                finish<2>(product, panels(pair), row, end_row - row, sums);
-            }
+        float* sums = (float*)pool_scratch(1, passes * BLOCK_PAIRS * SUMS * 4);  // [passes][pairs][32][2][16]
+        for (int64_t left = 0; left < pairs; left += BLOCK_PAIRS) {
+            const int64_t right = left + BLOCK_PAIRS < pairs ? left + BLOCK_PAIRS : pairs;
+            for (int64_t pair = left; pair < right; pair++)
+                by_passes(0, product.rows, [&](int64_t pass_number, int64_t row, int64_t end_row) {
+                    UnitAhead ahead{{}, {}, 0, WIDENS ? 0 : lines};
+                    for (int p = 0; p < 2; p++)
+                        ahead.panels[p] =
+                            weight.data + panels(pair + 1)[p] * weight.panel_bytes + pass_number * lines * 64;
+                    pass(row, end_row, pair, {0, steps, steps}, ahead,
+                         sums + (pass_number * BLOCK_PAIRS + pair - left) * SUMS);
+                });
+            by_passes(0, product.rows, [&](int64_t pass_number, int64_t row, int64_t end_row) {
+                finish_pairs(row, end_row, left, right, sums + pass_number * BLOCK_PAIRS * SUMS);
+            });
+        }
+    }
+    // Calls `body` with a pass's number, its first row and the one after its last.
+    template <class Body>
+    static void by_passes(int64_t top, int64_t bottom, Body body) {
+        for (int64_t row = top; row < bottom; row += PASS_ROWS)
+            body((row - top) / PASS_ROWS, row, row + PASS_ROWS < bottom ? row + PASS_ROWS : bottom);
     }
     void many_rows() const {
         constexpr int64_t PASSES = BLOCK_ROWS / PASS_ROWS;
@@ -161,14 +172,13 @@ struct UnitJob {
                 const int64_t right = left + BLOCK_PAIRS < pairs ? left + BLOCK_PAIRS : pairs;
                 for (int64_t step = 0; step < steps; step += BLOCK_STEPS) {
                     const int64_t end_step = step + BLOCK_STEPS < steps ? step + BLOCK_STEPS : steps;
-                    for (int64_t row = top; row < bottom; row += PASS_ROWS) {
-                        const int64_t end_row = row + PASS_ROWS < bottom ? row + PASS_ROWS : bottom;
-                        float* here = sums + (row - top) / PASS_ROWS * BLOCK_PAIRS * SUMS;
+                    by_passes(top, bottom, [&](int64_t pass_number, int64_t row, int64_t end_row) {
+                        float* here = sums + pass_number * BLOCK_PAIRS * SUMS;
                         for (int64_t pair = left; pair < right; pair++)
                             pass(row, end_row, pair, {step, end_step, steps},
                                  next_block(top, row, left, pair, end_step), here + (pair - left) * SUMS);
                         if (end_step == steps) finish_pairs(row, end_row, left, right, here);
-                    }
+                    });
                 }
             }
         }
@@ -177,9 +187,25 @@ struct UnitJob {
     void finish_pairs(int64_t row, int64_t end_row, int64_t left, int64_t right, const float* sums) const {
         Lasts<2> last[BLOCK_PAIRS];
         for (int64_t pair = left; pair < right; pair++) last[pair - left] = lasts_of<2>(weight, panels(pair));
-        for (int64_t i = row; i < end_row; i++, sums += 2 * LANES)
-            for (int64_t pair = left; pair < right; pair++)
-                finish_row<2>(product, panels(pair), last[pair - left], i, sums + (pair - left) * SUMS);
+        const int64_t width = gated ? weight.out / 2 : weight.out, column = panels(left)[0] * LANES;
+        const Panels rightmost = panels(right - 1);
+        const bool odd = !gated && rightmost[0] == rightmost[1];
+        const bool whole = !odd && (rightmost[gated ? 0 : 1] + 1) * LANES <= width && product.out.dtype == IN_BFLOAT16;
+        for (int64_t i = row; i < end_row; i++, sums += 2 * LANES) {
+            uint16_t* out = (uint16_t*)place(product.out, i, column);
+            for (int64_t at = 0; at < right - left; at++) {
+                if (!whole) {
+                    finish_row<2>(product, panels(left + at), last[at], i, sums + at * SUMS);
+                    continue;
+                }
+                const V first = finished(last[at].of[0], sums + at * SUMS),
+                        second = finished(last[at].of[1], sums + at * SUMS + LANES);
+                if (gated) store_bf16(out + at * LANES, silu_to_round(first) * second);
+                else
+                    _mm512_storeu_si512(out + at * 2 * LANES,
+                                        (__m512i)_mm512_cvtne2ps_pbh((__m512)second.p[0], (__m512)first.p[0]));
+            }
+        }
     }
     // Its share of what the following steps, or the first ones of the following pairs, read.
     UnitAhead next_block(int64_t top, int64_t row, int64_t left, int64_t pair, int64_t end_step) const {

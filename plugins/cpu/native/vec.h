@@ -205,7 +205,8 @@ INLINE V exp_near_zero(V r) {
     y = fma(y, r, all(5.0000001201e-1f));
     return fma(y, r * r, r + all(1.0f));
 }
-constexpr float LOG2E = 1.44269504088896341f, LN2_HIGH = 0.693359375f, LN2_LOW = -2.12194440e-4f;
+constexpr float LOG2E = 1.44269504088896341f, LN2 = 0.693147180559945309f, LN2_HIGH = 0.693359375f,
+                LN2_LOW = -2.12194440e-4f;
 // e^x for x <= 0 or small, relative error below 2e-7: 2^n by exponent bits, 2^f by a polynomial of degree 6.
 INLINE V exp(V x) {
     x = max(min(x, all(88.0f)), all(-87.3f));
