@@ -5,6 +5,9 @@
 #include <cstring>
 #include <optional>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #if defined(__linux__)
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -45,6 +48,15 @@ struct Level {
 const Level levels[] = {LEVELS(ENTRY)};
 const Level* chosen = nullptr;
 
+#if defined(__x86_64__)
+// Not every compiler's `__builtin_cpu_supports` knows the name. Source: Intel's manual, CPUID leaf 7.
+bool announces_amx() {
+    unsigned a, b, c, d;
+    constexpr unsigned BF16 = 1u << 22, TILE = 1u << 24;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & BF16) && (d & TILE);
+}
+#endif
+
 bool runs_here(const char* name) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -53,7 +65,7 @@ bool runs_here(const char* name) {
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
     const bool bf16 = vnni && __builtin_cpu_supports("avx512bf16");
-    if (!strcmp(name, "avx512_amx")) return bf16 && __builtin_cpu_supports("amx-bf16");
+    if (!strcmp(name, "avx512_amx")) return bf16 && announces_amx();
     if (!strcmp(name, "avx512_bf16")) return bf16;
     if (!strcmp(name, "avx512_vnni")) return vnni;
     if (!strcmp(name, "avx512")) return avx512;
