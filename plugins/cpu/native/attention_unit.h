@@ -6,11 +6,12 @@
 
 #include <optional>
 
-// Whether so many rows of queries meet their keys on the unit: fewer meet them in the order in which they lie.
+// Whether so many rows of queries meet their keys on the unit: fewer meet them in the order in which they lie. A row's
+// highest score is found before it is scaled.
 template <class Source>
 INLINE bool on_unit(const AttentionShape& shape, int64_t rows) {
     return MATRIX_UNIT && Source::DOTS && rows > NARROW_ROWS && shape.k_dim % UNIT_DEPTH == 0 &&
-           shape.v_dim % (2 * LANES) == 0;
+           shape.v_dim % (2 * LANES) == 0 && shape.scale > 0;
 }
 
 #if defined(__AMX_BF16__)

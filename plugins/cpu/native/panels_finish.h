@@ -39,6 +39,7 @@ INLINE void finish_row(const Product& product, const Panels& panels, const Lasts
         give(place(product.out, row, column), product.out.dtype, some(width - column), v);
     }
 }
+// The same of so many rows, `sums` `[rows][P][16]`.
 template <int P>
 static void finish(const Product& product, const Panels& panels, int64_t first, int64_t rows, const float* sums) {
     const Lasts<P> last = lasts_of<P>(*product.weight, panels);

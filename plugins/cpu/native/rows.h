@@ -4,7 +4,6 @@
 
 #include <cmath>
 
-#include "softmax.h"
 #include "vec.h"
 #include "weight.h"
 
@@ -69,7 +68,3 @@ INLINE void add_row(const Rows& x, const Rows& y, int64_t row, int64_t width, co
 }
 
 INLINE V silu(V x) { return x / (all(1.0f) + exp(zero() - x)); }
-#if defined(__AVX512F__)
-// The same where it is rounded to bfloat16 afterwards.
-INLINE V silu_to_round(V x) { return x / (all(1.0f) + power_to_round<true>(x * all(-LOG2E))); }
-#endif

@@ -1,5 +1,4 @@
-// All rows by some panels on the matrix unit: 32 rows by two panels at a time. The panels of a job stay in the second
-// cache while rows go by.
+// All rows by some panels on the matrix unit: 32 rows by two panels at a time.
 #pragma once
 
 #include "matrix_unit.h"
@@ -187,25 +186,9 @@ struct UnitJob {
     void finish_pairs(int64_t row, int64_t end_row, int64_t left, int64_t right, const float* sums) const {
         Lasts<2> last[BLOCK_PAIRS];
         for (int64_t pair = left; pair < right; pair++) last[pair - left] = lasts_of<2>(weight, panels(pair));
-        const int64_t width = gated ? weight.out / 2 : weight.out, column = panels(left)[0] * LANES;
-        const Panels rightmost = panels(right - 1);
-        const bool odd = !gated && rightmost[0] == rightmost[1];
-        const bool whole = !odd && (rightmost[gated ? 0 : 1] + 1) * LANES <= width && product.out.dtype == IN_BFLOAT16;
-        for (int64_t i = row; i < end_row; i++, sums += 2 * LANES) {
-            uint16_t* out = (uint16_t*)place(product.out, i, column);
-            for (int64_t at = 0; at < right - left; at++) {
-                if (!whole) {
-                    finish_row<2>(product, panels(left + at), last[at], i, sums + at * SUMS);
-                    continue;
-                }
-                const V first = finished(last[at].of[0], sums + at * SUMS),
-                        second = finished(last[at].of[1], sums + at * SUMS + LANES);
-                if (gated) store_bf16(out + at * LANES, silu_to_round(first) * second);
-                else
-                    _mm512_storeu_si512(out + at * 2 * LANES,
-                                        (__m512i)_mm512_cvtne2ps_pbh((__m512)second.p[0], (__m512)first.p[0]));
-            }
-        }
+        for (int64_t i = row; i < end_row; i++, sums += 2 * LANES)
+            for (int64_t at = 0; at < right - left; at++)
+                finish_row<2>(product, panels(left + at), last[at], i, sums + at * SUMS);
     }
     // Its share of what the following steps, or the first ones of the following pairs, read.
     UnitAhead next_block(int64_t top, int64_t row, int64_t left, int64_t pair, int64_t end_step) const {
