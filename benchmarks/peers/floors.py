@@ -53,15 +53,23 @@ class Piece(NamedTuple):
     samples: bool
 
 
-def step_seconds(shape: Shape, weight_bytes: float, pieces: Sequence[Piece], machine: Machine) -> float:
-    """The larger of operations and of bytes, over their rates. `weight_bytes` is what a step reads of the weights."""
+def step_seconds(
+    shape: Shape, weight_bytes: float, pieces: Sequence[Piece], machine: Machine, common: int = 0
+) -> float:
+    """The larger of operations and of bytes, over their rates.
+
+    `weight_bytes` is what a step reads of the weights; of the cache it reads each token once, and the first `common`
+    tokens of all sequences are the same ones.
+    """
     new = sum(piece.new for piece in pieces)
     sampled = sum(piece.samples for piece in pieces)
     # a token attends to those before it and to itself; a product and a sum for scores, and for values
     attended = sum(piece.new * piece.before + piece.new * (piece.new + 1) // 2 for piece in pieces)
     operations = 2 * (new * shape.layers * shape.layer_weights + sampled * shape.head_weights)
     operations += 4 * shape.layers * shape.query_width * attended
-    read = weight_bytes + shape.kv_token_bytes * sum(piece.before for piece in pieces)
+    tokens = sum(max(piece.before - common, 0) for piece in pieces)
+    tokens += max((min(piece.before, common) for piece in pieces), default=0)
+    read = weight_bytes + shape.kv_token_bytes * tokens
     return max(operations / machine.operations, read / machine.bandwidth)
 
 
@@ -77,7 +85,7 @@ def ideal_seconds(
     """Steps of an ideal scheduler that has (prompt tokens, tokens to generate) of all requests from the start.
 
     Streams advance by one token a step, and prompts fill the step up to STEP_TOKENS. Of every prompt but the first,
-    `cached` tokens cost nothing; if `warm`, of the first neither.
+    `cached` tokens cost nothing, and all read them together; if `warm`, those of the first cost nothing either.
     """
     known = [cached if index or warm else 0 for index in range(len(lengths))]
     waiting = [[size - before, before, count] for (size, count), before in zip(lengths, known, strict=True)]
@@ -98,7 +106,7 @@ def ideal_seconds(
             waiting.pop(0)
             if count > 1:
                 running.append([before + taken, count - 1])
-        seconds += step_seconds(shape, weight_bytes, pieces, machine)
+        seconds += step_seconds(shape, weight_bytes, pieces, machine, cached)
     return seconds
 
 

@@ -65,5 +65,13 @@ def test_a_shared_prefix_is_computed_once() -> None:
     assert ideal_seconds(TINY, WEIGHT_BYTES, [(100, 1)] * 3, MULTIPLIES, cached=90, warm=True) == 3 * suffix
 
 
+def test_a_shared_prefix_is_read_once_a_step() -> None:
+    pieces = [Piece(1, 90, True), Piece(1, 95, True), Piece(3, 40, False)]
+    read = step_seconds(TINY, WEIGHT_BYTES, pieces, READS, common=90)
+    assert read == WEIGHT_BYTES + (90 + 5) * TINY.kv_token_bytes
+    warm = ideal_seconds(TINY, WEIGHT_BYTES, [(100, 2)] * 3, READS, cached=90, warm=True)
+    assert warm == 2 * WEIGHT_BYTES + (90 + 90 + 3 * 10) * TINY.kv_token_bytes
+
+
 def test_decoding_alone_is_bound_by_the_weights() -> None:
     assert decode_seconds(1.2e9, 127, Machine(60e9, 1e12)) == pytest.approx(127 * 0.02)
