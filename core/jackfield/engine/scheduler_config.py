@@ -29,7 +29,7 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_loras: int = 0  # LoRA adapters in use at once
     target_step_seconds: float = 0.2  # how long a step with running streams may take for a prompt's sake
     num_drafts: int = 0  # the most draft tokens that a step verifies for one sequence
-    max_decode_slowdown: float = 2.0  # ... or this many decode steps, whichever is longer
+    max_decode_slowdown: float = 4.0  # ... or this many decode steps, whichever is longer
 
     @property
     def caches_prefixes(self) -> bool:

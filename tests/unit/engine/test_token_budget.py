@@ -38,8 +38,8 @@ def test_a_step_is_predicted_to_take_the_target() -> None:
     assert measured(0.02, 0.001, target_seconds=0.2).limit(8) - 8 == 176  # of 180, rounded to multiples of 16
 
 
-def test_where_decode_steps_are_slow_prefill_may_double_them() -> None:
-    assert measured(0.3, 0.001).limit(8) - 8 in (288, 304)  # 300 tokens, rounded to multiples of 16
+def test_where_decode_steps_are_slow_prefill_may_take_three_times_as_long() -> None:
+    assert measured(0.3, 0.001).limit(8) - 8 in (880, 896)  # 900 tokens, rounded to multiples of 16
 
 
 def test_prefill_never_starves() -> None:
