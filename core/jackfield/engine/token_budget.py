@@ -15,7 +15,7 @@ class TokenBudget:
     same limits.
     """
 
-    def __init__(self, max_tokens: int, min_chunk: int, *, target_seconds: float, slowdown: float = 4.0) -> None:
+    def __init__(self, max_tokens: int, min_chunk: int, *, target_seconds: float, slowdown: float) -> None:
         if target_seconds <= 0 or slowdown <= 1:
             raise ValueError(f"target_seconds must exceed 0 and slowdown 1; got {target_seconds:g} and {slowdown:g}")
         self._max_tokens, self._min_chunk = max_tokens, min_chunk

@@ -9,7 +9,7 @@ from jackfield.engine.token_budget import TokenBudget
 
 def measured(decode_seconds: float, token_seconds: float, *, target_seconds: float = 0.1) -> TokenBudget:
     """A budget of 2048 tokens after steps of a device with these costs."""
-    budget = TokenBudget(2_048, 16, target_seconds=target_seconds)
+    budget = TokenBudget(2_048, 16, target_seconds=target_seconds, slowdown=4.0)
     for _ in range(60):
         budget.observe(num_decode=8, num_prefill=0, seconds=decode_seconds)
         budget.observe(num_decode=8, num_prefill=128, seconds=decode_seconds + 128 * token_seconds)
@@ -21,7 +21,7 @@ def test_without_running_streams_the_budget_is_whole() -> None:
 
 
 def test_before_any_prefill_was_measured_the_budget_is_whole() -> None:
-    budget = TokenBudget(2_048, 16, target_seconds=0.1)
+    budget = TokenBudget(2_048, 16, target_seconds=0.1, slowdown=4.0)
     budget.observe(num_decode=4, num_prefill=0, seconds=1.0)
     assert budget.limit(4) == 2_048
 
