@@ -42,8 +42,8 @@ HELPS = {
     "forbid_compile": Help("Fail a step that no planned bucket holds, instead of capturing one late."),
     "record_steps": Help("A file to write the sizes of every step to, for `jackfield buckets`."),
     "target_step_seconds": Help(
-        "How long a step may take for a prompt's sake while answers are being made, if four decode steps are not longer; "
-        "0: as long as it takes."
+        "How long a step may take for a prompt's sake while answers are being made, "
+        "if four decode steps are not longer; 0: as long as it takes."
     ),
     "seed": Help("Of everything random that a request does not seed itself."),
 }
