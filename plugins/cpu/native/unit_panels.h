@@ -4,14 +4,13 @@
 #include "matrix_unit.h"
 #include "panels_finish.h"
 #include "stream.h"
+#include "unit_pass.h"
 
 constexpr int64_t FEW_ROWS = 64;  // up to here panels are read once, from memory: small jobs share it best
 // Panels that are taken together.
 INLINE int64_t unit_block(const Product& product) { return product.rows <= FEW_ROWS ? 8 : 32; }
 
 #if defined(__AMX_BF16__)
-constexpr int64_t PASS_ROWS = 2 * UNIT_ROWS, SUMS = PASS_ROWS * 2 * LANES;  // of a pass: rows by two panels
-
 template <class Source>
 constexpr bool UNIT_READS = false;
 template <>
@@ -19,59 +18,19 @@ constexpr bool UNIT_READS<Bfloat16Pairs> = true;
 template <>
 constexpr bool UNIT_READS<Int8Pairs> = true;
 
-// Blocks of a product of many rows: while 256 rows go by, 8 steps' tiles of two panels stay in the first cache, and the
-// rows' own of those steps in the second one, where eight pairs of panels meet them.
-constexpr int64_t BLOCK_ROWS = 256, BLOCK_STEPS = 8, BLOCK_PAIRS = 8;
+// Of a few rows eight pairs of panels are written together.
+constexpr int64_t FEW_PAIRS = 8;
+// A product of many rows: up to 512 of them go by four pairs of panels, which stay in the second cache meanwhile. Up to
+// 64 steps of them do whole, so that sums never leave the unit; of longer ones 32 steps at a time. In a block's last
+// eight passes the next block's panels are fetched.
+constexpr int64_t BLOCK_ROWS = 512, BLOCK_PAIRS = 4, WHOLE_STEPS = 64, BLOCK_STEPS = 32, LAST_PASSES = 8;
 
-// What a pass fetches for those after it: in each step so many lines of two tiles of rows and of two panels.
-struct UnitAhead {
-    const uint8_t *x[2], *panels[2];
-    int64_t x_lines, panel_lines;
+// Rows `top` to `bottom - 1` by some steps of pairs `left` to `right - 1`.
+struct UnitBlock {
+    int64_t left, right, top, bottom;
+    UnitSteps part;
+    bool over = part.end == part.steps;
 };
-// Two panels as the unit reads them, `[steps]` tiles; the last step's, where inputs end in it, lie apart.
-struct UnitPanels {
-    const uint8_t *at[2], *last[2];
-};
-// Steps `first` to `end - 1` of `steps`.
-struct UnitSteps {
-    int64_t first, end, steps;
-};
-
-// Added to `sums` `[32][2][16]`, which are new at the first step. `x` `[steps]` tiles, of the next 16 rows `tile_bytes`
-// later where `two`.
-template <bool two>
-static void unit_product(const uint8_t* x, int64_t tile_bytes, const UnitPanels& panels, UnitSteps part,
-                         const UnitAhead& ahead, float* sums) {
-    constexpr int64_t STRIDE = 2 * LANES * 4;
-    float* second = sums + UNIT_ROWS * 2 * LANES;
-    if (part.first == 0) {
-        unit_zero<0>(), unit_zero<1>();
-        if (two) unit_zero<2>(), unit_zero<3>();
-    } else {
-        unit_load<0>(sums, STRIDE), unit_load<1>(sums + LANES, STRIDE);
-        if (two) unit_load<2>(second, STRIDE), unit_load<3>(second + LANES, STRIDE);
-    }
-    for (int64_t step = part.first; step < part.end; step++) {
-        const int64_t at = step * UNIT_BYTES;
-        const bool apart = step == part.steps - 1;
-        unit_load<4>(x + at, 64);
-        unit_load<6>(apart ? panels.last[0] : panels.at[0] + at, 64);
-        unit_add<0, 4, 6>();
-        unit_load<7>(apart ? panels.last[1] : panels.at[1] + at, 64);
-        unit_add<1, 4, 7>();
-        if (two) {
-            unit_load<5>(x + tile_bytes + at, 64);
-            unit_add<2, 5, 6>();
-            unit_add<3, 5, 7>();
-        }
-        for (int64_t line = 0; line < ahead.x_lines; line++)
-            fetch(ahead.x[0] + at + line * 64), fetch(ahead.x[1] + at + line * 64);
-        for (int64_t line = 0; line < ahead.panel_lines; line++)
-            fetch(ahead.panels[0] + at + line * 64), fetch(ahead.panels[1] + at + line * 64);
-    }
-    unit_store<0>(sums, STRIDE), unit_store<1>(sums + LANES, STRIDE);
-    if (two) unit_store<2>(second, STRIDE), unit_store<3>(second + LANES, STRIDE);
-}
 
 // A panel of another format as pairs of bfloat16: int8 numbers are that exactly.
 template <class Source>
@@ -116,10 +75,10 @@ struct UnitJob {
         }
         return read;
     }
-    // What the unit cannot read where it lies.
-    void prepare() const {
+    // What the unit cannot read where it lies, of pairs `left` to `right - 1`.
+    void prepare(int64_t left, int64_t right) const {
         if (!own_bytes) return;
-        for (int64_t i = 0; i < 2 * pairs; i++) {
+        for (int64_t i = 2 * left; i < 2 * right; i++) {
             const int64_t panel = panels(i / 2)[int(i % 2)], bytes = weight.depth % UNIT_DEPTH * 32;
             uint8_t* to = own + i * own_bytes;
             if (WIDENS) {
@@ -131,28 +90,33 @@ struct UnitJob {
         }
     }
     // Rows `row` to `end_row - 1`, 32 at most, by some steps of a pair.
+    template <int X_LINES, int PANEL_LINES>
     void pass(int64_t row, int64_t end_row, int64_t pair, UnitSteps part, const UnitAhead& ahead, float* sums) const {
         const uint8_t* x = (const uint8_t*)product.packed + row / UNIT_ROWS * tile_bytes;
-        (end_row - row > UNIT_ROWS ? unit_product<true> : unit_product<false>)(x, tile_bytes, tiles(pair), part, ahead,
-                                                                               sums);
+        constexpr int LINES = WIDENS ? 0 : PANEL_LINES;
+        if (end_row - row > UNIT_ROWS)
+            unit_product<true, X_LINES, LINES>(x, tile_bytes, tiles(pair), part, ahead, sums);
+        else unit_product<false, X_LINES, LINES>(x, tile_bytes, tiles(pair), part, ahead, sums);
     }
     // A few rows: each pair from its start to its end, while the next one is fetched.
+    template <int PASSES>
     void few_rows() const {
-        const int64_t passes = (product.rows + PASS_ROWS - 1) / PASS_ROWS, lines = UNIT_BYTES / 64 / passes;
-        float* sums = (float*)pool_scratch(1, passes * BLOCK_PAIRS * SUMS * 4);  // [passes][pairs][32][2][16]
-        for (int64_t left = 0; left < pairs; left += BLOCK_PAIRS) {
-            const int64_t right = left + BLOCK_PAIRS < pairs ? left + BLOCK_PAIRS : pairs;
+        constexpr int LINES = UNIT_BYTES / 64 / PASSES;
+        prepare(0, pairs);
+        float* sums = (float*)pool_scratch(1, PASSES * FEW_PAIRS * SUMS * 4);  // [passes][pairs][32][2][16]
+        for (int64_t left = 0; left < pairs; left += FEW_PAIRS) {
+            const int64_t right = left + FEW_PAIRS < pairs ? left + FEW_PAIRS : pairs;
             for (int64_t pair = left; pair < right; pair++)
                 by_passes(0, product.rows, [&](int64_t pass_number, int64_t row, int64_t end_row) {
-                    UnitAhead ahead{{}, {}, 0, WIDENS ? 0 : lines};
+                    UnitAhead ahead{};
                     for (int p = 0; p < 2; p++)
                         ahead.panels[p] =
-                            weight.data + panels(pair + 1)[p] * weight.panel_bytes + pass_number * lines * 64;
-                    pass(row, end_row, pair, {0, steps, steps}, ahead,
-                         sums + (pass_number * BLOCK_PAIRS + pair - left) * SUMS);
+                            weight.data + panels(pair + 1)[p] * weight.panel_bytes + pass_number * LINES * 64;
+                    pass<0, LINES>(row, end_row, pair, {0, steps, steps}, ahead,
+                                   sums + (pass_number * FEW_PAIRS + pair - left) * SUMS);
                 });
             by_passes(0, product.rows, [&](int64_t pass_number, int64_t row, int64_t end_row) {
-                finish_pairs(row, end_row, left, right, sums + pass_number * BLOCK_PAIRS * SUMS);
+                finish_pairs(row, end_row, left, right, sums + pass_number * FEW_PAIRS * SUMS);
             });
         }
     }
@@ -163,45 +127,68 @@ struct UnitJob {
             body((row - top) / PASS_ROWS, row, row + PASS_ROWS < bottom ? row + PASS_ROWS : bottom);
     }
     void many_rows() const {
-        constexpr int64_t PASSES = BLOCK_ROWS / PASS_ROWS;
-        float* sums = (float*)pool_scratch(1, PASSES * BLOCK_PAIRS * SUMS * 4);  // [passes][pairs][32][2][16]
-        for (int64_t top = 0; top < product.rows; top += BLOCK_ROWS) {
-            const int64_t bottom = top + BLOCK_ROWS < product.rows ? top + BLOCK_ROWS : product.rows;
-            for (int64_t left = 0; left < pairs; left += BLOCK_PAIRS) {
-                const int64_t right = left + BLOCK_PAIRS < pairs ? left + BLOCK_PAIRS : pairs;
-                for (int64_t step = 0; step < steps; step += BLOCK_STEPS) {
-                    const int64_t end_step = step + BLOCK_STEPS < steps ? step + BLOCK_STEPS : steps;
-                    by_passes(top, bottom, [&](int64_t pass_number, int64_t row, int64_t end_row) {
-                        float* here = sums + pass_number * BLOCK_PAIRS * SUMS;
-                        for (int64_t pair = left; pair < right; pair++)
-                            pass(row, end_row, pair, {step, end_step, steps},
-                                 next_block(top, row, left, pair, end_step), here + (pair - left) * SUMS);
-                        if (end_step == steps) finish_pairs(row, end_row, left, right, here);
-                    });
+        const int64_t block_steps = steps <= WHOLE_STEPS ? steps : BLOCK_STEPS;
+        const int64_t places = block_steps < steps ? BLOCK_ROWS / PASS_ROWS : 1;  // of sums that are not whole
+        float* sums = (float*)pool_scratch(1, places * BLOCK_PAIRS * SUMS * 4);   // [places][pairs][32][2][16]
+        for (int64_t left = 0; left < pairs; left += BLOCK_PAIRS) {
+            const int64_t right = left + BLOCK_PAIRS < pairs ? left + BLOCK_PAIRS : pairs;
+            prepare(left, right);
+            for (int64_t top = 0; top < product.rows; top += BLOCK_ROWS) {
+                const int64_t bottom = top + BLOCK_ROWS < product.rows ? top + BLOCK_ROWS : product.rows;
+                for (int64_t step = 0; step < steps; step += block_steps) {
+                    const int64_t end_step = step + block_steps < steps ? step + block_steps : steps;
+                    multiply({left, right, top, bottom, {step, end_step, steps}}, places, sums);
                 }
             }
         }
     }
+    void multiply(const UnitBlock& block, int64_t places, float* sums) const {
+        by_passes(block.top, block.bottom, [&](int64_t pass_number, int64_t row, int64_t end_row) {
+            float* here = sums + (places == 1 ? 0 : pass_number) * BLOCK_PAIRS * SUMS;
+            for (int64_t pair = block.left; pair < block.right; pair++) {
+                if (block.over) fetch_outputs(block, row, pair);
+                const UnitAhead ahead = following(block, row, pair);
+                pass<UNIT_BYTES / 64 / BLOCK_PAIRS, UNIT_BYTES / 64 / LAST_PASSES>(
+                    row, end_row, pair, block.part, ahead, here + (pair - block.left) * SUMS);
+            }
+            if (block.over) finish_pairs(row, end_row, block.left, block.right, here);
+        });
+    }
     // Outputs of neighbouring panels, row by row: whole lines one after the other.
     void finish_pairs(int64_t row, int64_t end_row, int64_t left, int64_t right, const float* sums) const {
-        Lasts<2> last[BLOCK_PAIRS];
+        Lasts<2> last[FEW_PAIRS];
         for (int64_t pair = left; pair < right; pair++) last[pair - left] = lasts_of<2>(weight, panels(pair));
         for (int64_t i = row; i < end_row; i++, sums += 2 * LANES)
             for (int64_t at = 0; at < right - left; at++)
                 finish_row<2>(product, panels(left + at), last[at], i, sums + at * SUMS);
     }
-    // Its share of what the following steps, or the first ones of the following pairs, read.
-    UnitAhead next_block(int64_t top, int64_t row, int64_t left, int64_t pair, int64_t end_step) const {
-        constexpr int64_t X_LINES = UNIT_BYTES / 64 / BLOCK_PAIRS, LINES = UNIT_BYTES / 64 / (BLOCK_ROWS / PASS_ROWS);
-        const bool over = end_step == steps;
-        const int64_t further = over ? -(end_step - 1) / BLOCK_STEPS * BLOCK_STEPS : BLOCK_STEPS;
-        UnitAhead ahead{{}, {}, X_LINES, WIDENS ? 0 : LINES};
-        const uint8_t* x = (const uint8_t*)product.packed + row / UNIT_ROWS * tile_bytes;
-        const Panels later = panels(over ? pair + BLOCK_PAIRS : pair);
+    // Its share of the lines that the outputs of these rows are written to.
+    void fetch_outputs(const UnitBlock& block, int64_t row, int64_t pair) const {
+        constexpr int64_t SHARE = PASS_ROWS / BLOCK_PAIRS;
+        const int64_t bytes = (block.right - block.left) * (gated ? 1 : 2) * LANES * size_of(product.out.dtype);
+        const int64_t first = row + (pair - block.left) * SHARE;
+        for (int64_t i = first; i < first + SHARE; i++) {
+            const char* to = place(product.out, i, panels(block.left)[0] * LANES);
+            for (int64_t at = 0; at < bytes; at += 64) fetch_to_write(to + at);
+        }
+    }
+    // Its share of the rows that go by next and, in the last passes, of the panels that the next block reads.
+    UnitAhead following(const UnitBlock& block, int64_t row, int64_t pair) const {
+        constexpr int64_t X_SHARE = UNIT_BYTES / BLOCK_PAIRS, SHARE = UNIT_BYTES / LAST_PASSES;
+        const int64_t passes_left = (block.bottom - row - 1) / PASS_ROWS, passed = (row - block.top) / PASS_ROWS;
+        const bool last = passes_left == 0, leaves = block.over && block.bottom == product.rows;
+        const int64_t turn = ((block.over ? 0 : block.part.end) - block.part.first) * UNIT_BYTES;
+        const int64_t next_row = !last ? row + PASS_ROWS : leaves ? 0 : block.over ? block.bottom : block.top;
+        const uint8_t* x = (const uint8_t*)product.packed + next_row / UNIT_ROWS * tile_bytes + (last ? turn : 0);
+        // Shares in their order: with the lines before them the device fetches those after them by itself. Before the
+        // last passes what is there already: that reads no memory.
+        const bool reads = passes_left < LAST_PASSES;
+        const int64_t share = passed < LAST_PASSES - 1 - passes_left ? passed : LAST_PASSES - 1 - passes_left;
+        const Panels later = panels(reads && leaves ? pair + BLOCK_PAIRS : pair);
+        UnitAhead ahead;
         for (int p = 0; p < 2; p++) {
-            ahead.x[p] = x + p * tile_bytes + further * UNIT_BYTES + (pair - left) * X_LINES * 64;
-            ahead.panels[p] = weight.data + later[p] * weight.panel_bytes + further * UNIT_BYTES +
-                              (row - top) / PASS_ROWS * LINES * 64;
+            ahead.x[p] = x + p * tile_bytes + (pair - block.left) * X_SHARE;
+            ahead.panels[p] = weight.data + later[p] * weight.panel_bytes + (reads ? turn + share * SHARE : 0);
         }
         return ahead;
     }
@@ -212,7 +199,8 @@ template <class Source>
 static void by_matrix_unit(const Product& product, int64_t unit, int64_t end) {
     const UnitTiles tiles;
     const UnitJob<Source> job{.product = product, .first = unit, .end = end};
-    job.prepare();
-    product.rows <= FEW_ROWS ? job.few_rows() : job.many_rows();
+    if (product.rows <= PASS_ROWS) return job.template few_rows<1>();
+    if (product.rows <= FEW_ROWS) return job.template few_rows<2>();
+    job.many_rows();
 }
 #endif

@@ -96,6 +96,27 @@ def test_every_element_is_the_product(level, kind, out_size, in_size, rows, dtyp
 
 
 @levels
+@pytest.mark.parametrize("kind", ["bfloat16", "int8"])
+@pytest.mark.parametrize("rows", [65, 545, 1030])
+@pytest.mark.parametrize("in_size", [2046, 2050, 4190])
+def test_blocks_of_many_rows_and_many_inputs(level, kind, rows, in_size):
+    """Sizes about those of native/unit_panels.h: 512 rows, 64 and 32 steps of 32 inputs, four pairs of panels."""
+    generator = torch.Generator().manual_seed(rows + in_size)
+    weight, exact_weight = encoded(kind, 16 * 21 - 5, in_size, "bfloat16", generator)
+    bias = weight.bias.double()
+    op = NativeLinear(native_levels.kernels_of(level, 2))
+    packed = op.pack(weight)
+    op.apply(torch.full((rows + 30, in_size), float("nan"), dtype=torch.bfloat16), packed)  # what buffers hold now
+    x = torch.randn(rows, in_size, generator=generator).bfloat16()
+    got = op.apply(x, packed).double()
+    exact = x.double() @ exact_weight.t() + bias
+    allowed = FLOAT32_SUMS * (x.double().abs() @ exact_weight.abs().t() + bias.abs()) + BFLOAT16 * exact.abs()
+    if in_digits(level, kind, rows):
+        allowed += digits_error(x, exact_weight, split=kind == "bfloat16")
+    assert ((got - exact).abs() <= allowed + 1e-30).all()
+
+
+@levels
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_no_bit_depends_on_which_thread_took_which_panels(level, kind, dtype):
