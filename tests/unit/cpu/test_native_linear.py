@@ -97,14 +97,13 @@ def test_every_element_is_the_product(level, kind, out_size, in_size, rows, dtyp
 
 @levels
 @pytest.mark.parametrize("kind", ["bfloat16", "int8"])
-@pytest.mark.parametrize("rows", [65, 545, 1030])
-@pytest.mark.parametrize("in_size", [2046, 2050, 4190])
+@pytest.mark.parametrize(("rows", "in_size"), [(65, 4190), (545, 2046), (545, 2050), (1030, 4190)])
 def test_blocks_of_many_rows_and_many_inputs(level, kind, rows, in_size):
     """Sizes about those of native/unit_panels.h: 512 rows, 64 and 32 steps of 32 inputs, four pairs of panels."""
     generator = torch.Generator().manual_seed(rows + in_size)
-    weight, exact_weight = encoded(kind, 16 * 21 - 5, in_size, "bfloat16", generator)
+    weight, exact_weight = encoded(kind, 16 * 13 - 5, in_size, "bfloat16", generator)
     bias = weight.bias.double()
-    op = NativeLinear(native_levels.kernels_of(level, 2))
+    op = NativeLinear(native_levels.kernels_of(level, 1))  # one thread takes all panels
     packed = op.pack(weight)
     op.apply(torch.full((rows + 30, in_size), float("nan"), dtype=torch.bfloat16), packed)  # what buffers hold now
     x = torch.randn(rows, in_size, generator=generator).bfloat16()
