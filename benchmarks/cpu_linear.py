@@ -21,14 +21,15 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from matrix_peak import PRODUCTS
 
 from jackfield_cpu.kernels import Kernels, Rows, load
 from jackfield_cpu.native_linear import PLAIN, SILU_MUL, Panels, pack
 from jackfield_platforms.linear import Encoded, Encoding
 
-MODELS = {  # [in, out] of a layer
-    "qwen3-0.6b": {"qkv": (1024, 4096), "out": (2048, 1024), "gate_up": (1024, 6144), "down": (3072, 1024)},
-    "llama-1b": {"qkv": (2048, 3072), "out": (2048, 2048), "gate_up": (2048, 16384), "down": (8192, 2048)},
+MODELS = {  # [out, in] of a layer's products
+    "qwen3-0.6b": PRODUCTS,
+    "llama-1b": {"qkv": (3072, 2048), "out": (2048, 2048), "gate_up": (16384, 2048), "down": (2048, 8192)},
 }
 COPIES, QUANTILES = 6, (0.1, 0.25, 0.5)
 
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("after", type=Path)
     parser.add_argument("--model", choices=MODELS, default="qwen3-0.6b")
     parser.add_argument("--products", help="of a layer, with commas; all of them unless given")
-    parser.add_argument("--rows", default="128,512,2048")
+    parser.add_argument("--rows", type=row_counts, default="128,512,2048", help="with commas")
     parser.add_argument("--bits", type=int, choices=(16, 8), default=16)
     parser.add_argument("--level", default="", help="of instructions; the processor's best unless given")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each product and number of rows")
@@ -56,7 +57,7 @@ def main() -> None:
         print(f"{'rows':>6} {'product':<8}{'ms before':>11}{'after':>9}   before ÷ after at 10, 25, 50 %   calls  bits")
     for name in named:
         weights = [pack(both[0], random_weight(*products[name], arguments.bits)) for _ in range(COPIES)]
-        for rows in map(int, arguments.rows.split(",")):
+        for rows in arguments.rows:
             results.append(one := compare(both, weights, name, rows, products[name], arguments.seconds))
             if not arguments.json:
                 ratios = "  ".join(f"{ratio:.3f}" for ratio in one["ratios"])
@@ -69,7 +70,17 @@ def main() -> None:
         print(json.dumps(results))
 
 
-def random_weight(inputs: int, outputs: int, bits: int) -> Encoded:
+def row_counts(text: str) -> list[int]:
+    try:
+        counts = [int(one) for one in text.split(",")]
+    except ValueError:
+        counts = [0]
+    if min(counts) < 1:
+        raise argparse.ArgumentTypeError(f"must be numbers from 1 with commas between them; got {text!r}")
+    return counts
+
+
+def random_weight(outputs: int, inputs: int, bits: int) -> Encoded:
     if bits == 16:
         return Encoded(Encoding("float", 16), (torch.randn(outputs, inputs) * 0.05).bfloat16())
     data = torch.randint(-128, 128, (outputs, inputs), dtype=torch.int8)
@@ -81,8 +92,8 @@ def compare(
 ) -> dict[str, Any]:
     """Times of both, in turn, for so many seconds; medians in milliseconds and ratios of `QUANTILES`."""
     gated = name == "gate_up"
-    x = torch.randn(rows, size[0]).bfloat16()
-    answers = [torch.full((rows, size[1] // (2 if gated else 1)), torch.nan, dtype=torch.bfloat16) for _ in both]
+    x = torch.randn(rows, size[1]).bfloat16()
+    answers = [torch.full((rows, size[0] // (2 if gated else 1)), torch.nan, dtype=torch.bfloat16) for _ in both]
     calls: list[Callable[[Panels], None]] = [
         partial(multiply, kernels, x, answer, SILU_MUL if gated else PLAIN)
         for kernels, answer in zip(both, answers, strict=True)

@@ -24,6 +24,8 @@ constexpr int64_t FEW_PAIRS = 8;
 // 64 steps of them do whole, so that sums never leave the unit; of longer ones 32 steps at a time. In a block's last
 // eight passes the next block's panels are fetched.
 constexpr int64_t BLOCK_ROWS = 512, BLOCK_PAIRS = 4, WHOLE_STEPS = 64, BLOCK_STEPS = 32, LAST_PASSES = 8;
+static_assert(FEW_ROWS == 2 * PASS_ROWS, "few rows are one pass or two");
+static_assert(BLOCK_PAIRS <= FEW_PAIRS, "finish_pairs holds so many");
 
 // Rows `top` to `bottom - 1` by some steps of pairs `left` to `right - 1`.
 struct UnitBlock {
