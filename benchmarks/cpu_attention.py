@@ -1,11 +1,12 @@
 """The CPU plugin's attention: cache bytes read a second at decode, operations a second at a prompt, beside plain torch.
 
-    python benchmarks/cpu_attention.py [--seconds 2.0] [--threads N] [--json]
+    python benchmarks/cpu_attention.py [--seconds 2.0] [--threads N] [--neighbours] [--before LIBRARY] [--json]
 
 One layer with the heads of Qwen3-0.6B (16 query and 8 kv heads of 128, bfloat16). The caches of a case are larger
 together than the processor's, and runs go round them. Both backends and the machine's read bandwidth are measured in
 turn, so that what else the machine does reaches all of them; the table holds medians, and ratios count more than
-figures.
+figures. `--before` names another build of the plugin's library (`plugins/cpu/hatch_build.py FOLDER`), which takes its
+turn among the calls; the last column is its time over that of the installed one.
 "plan" is the host's part of a step, in microseconds.
 """
 
@@ -13,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -22,6 +25,7 @@ import torch
 from attention_layout import layout_of
 
 from jackfield_attention.paged import PagedTorchAttention
+from jackfield_cpu.kernels import Kernels, load
 from jackfield_cpu.native_attention import NativeAttention
 from jackfield_platforms.attention import AttentionBackend, AttentionNeed, LayerKV, Layout
 from jackfield_platforms.bucket import Bucket, phase_of
@@ -34,6 +38,7 @@ CASES = {  # (kv_len, new tokens) of each row
     "decode, 1 row of 8,192": [(8192, 1)],
     "decode, 1 row of 32,768": [(32768, 1)],
     "decode, 32 rows of 512": [(512, 1)] * 32,
+    "decode, 64 rows of 300": [(300, 1)] * 64,
     "prompt of 2,048": [(2048, 2048)],
     "512 tokens behind 7,680": [(8192, 512)],
 }
@@ -45,25 +50,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="for each case and backend")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--neighbours", action="store_true", help="a row's blocks one after the other, not shuffled")
+    parser.add_argument("--before", type=Path, metavar="LIBRARY", help="another build of the kernels to compare with")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    rows = [{"case": name, **measure(case, arguments.seconds)} for name, case in CASES.items()]
+    before = load(arguments.before, "", arguments.threads) if arguments.before else None
+    layouts = {name: layout_of(case, BLOCK, shuffled=not arguments.neighbours) for name, case in CASES.items()}
+    rows = [{"case": name, **measure(layout, arguments.seconds, before)} for name, layout in layouts.items()]
     if arguments.json:
         print(json.dumps(rows))
         return
-    print(f"{'case':<26}{'ms':>9}{'torch ms':>10}{'GB/s':>8}{'of read':>9}{'GFLOP/s':>9}{'plan us':>9}{'torch us':>9}")
+    head = ("case", "ms", "torch ms", "GB/s", "of read", "GFLOP/s", "plan us", "torch us", "before")
+    print("{:<26}{:>9}{:>10}{:>8}{:>9}{:>9}{:>9}{:>9}{:>8}".format(*head))
     for row in rows:
         print(
             "{case:<26}{native_ms:>9.3f}{torch_ms:>10.3f}{gb_s:>8.1f}{of_read:>9.2f}{gflop_s:>9.0f}"
-            "{native_plan_us:>9.0f}{torch_plan_us:>9.0f}".format(**row)
+            "{native_plan_us:>9.0f}{torch_plan_us:>9.0f}{before_over_native:>8.2f}".format(**row)
         )
 
 
-def measure(rows: list[tuple[int, int]], seconds: float) -> dict[str, float]:
-    """Medians of one case, the backends and a plain read in turn."""
-    layout = layout_of(rows, BLOCK)
+def measure(layout: Layout, seconds: float, before: Kernels | None) -> dict[str, float]:
+    """Medians of one case, the backends and a plain read in turn. `before_over_native` is NaN without `before`."""
     made = {name: Backend(backend, layout) for name, backend in BACKENDS.items()}
+    if before is not None:
+        made["before"] = Backend(NativeAttention, layout, before)
     spent: dict[str, list[float]] = {name: [] for name in (*made, *(f"{name}_plan" for name in made), "read")}
     memory = torch.ones(APART // 4, dtype=torch.float32)
     ends = perf_counter() + seconds * len(made)
@@ -73,6 +84,7 @@ def measure(rows: list[tuple[int, int]], seconds: float) -> dict[str, float]:
             spent[f"{name}_plan"].append(timed(one.replan))
             spent[name].append(timed(one.run))
     took = {name: median(each) for name, each in spent.items()}
+    rows = [(int(kv_len), int(new)) for kv_len, new in zip(layout.kv_len, layout.num_new, strict=True)]
     kv = sum(kv_len for kv_len, _ in rows)
     pairs = sum(new * (kv_len - new) + new * (new + 1) // 2 for kv_len, new in rows)
     gb_s = kv * TOKEN_BYTES / took["native"] / 1e9
@@ -84,16 +96,22 @@ def measure(rows: list[tuple[int, int]], seconds: float) -> dict[str, float]:
         "gflop_s": 4 * pairs * HEADS * DIM / took["native"] / 1e9,
         "native_plan_us": 1e6 * took["native_plan"],
         "torch_plan_us": 1e6 * took["torch_plan"],
+        "before_over_native": took.get("before", math.nan) / took["native"],
     }
 
 
 class Backend:
-    """A backend with a step's tensors, and as many caches as keep the processor's own cache cold."""
+    """A backend with a step's tensors, and as many caches as keep the processor's own cache cold.
 
-    def __init__(self, backend: type[AttentionBackend[Any]], layout: Layout) -> None:
+    `kernels`: others than those that the plugin loads.
+    """
+
+    def __init__(self, backend: type[AttentionBackend[Any]], layout: Layout, kernels: Kernels | None = None) -> None:
         need = AttentionNeed(Paged(KV_HEADS, DIM, DIM, "bfloat16"), HEADS, DIM**-0.5, query_dtype="bfloat16")
         ops = resolve(OpTable(), OpSpec("bfloat16"))
-        self.backend = backend(need, BLOCK, device=torch.device("cpu"), ops=ops)
+        self.backend: Any = backend(need, BLOCK, device=torch.device("cpu"), ops=ops)
+        if kernels is not None:
+            self.backend.library = kernels.library
         num_blocks = 1 + layout.block_table.size
         caches = max(1, APART // (num_blocks * BLOCK * TOKEN_BYTES))
         self.layers = [LayerKV(self.backend.allocate(num_blocks)) for _ in range(caches)]

@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from peers.servers import Answer, Options, Request, jackfield_variables
+from peers.servers import Answer, Died, Options, Request, jackfield_variables
 from peers.streams import Arrival, Stream
 
 BATCH_TRIES = 5  # llama-batched-bench now and then ends before its last line is written
+NO_REPACK = {"llama-bench": ("--repack", "0"), "llama-batched-bench": ("--no-repack",)}
 
 
 class Jackfield:
@@ -222,12 +223,14 @@ class Vllm:
 class LlamaBench:
     """llama.cpp's own measuring programs: no server and no sampling in the time, random tokens of the same lengths.
 
-    They load the model each time; that does not count.
+    They load the model each time; that does not count. Where a signal ends one, weights stay as the file has them, as in
+    `servers.LlamaServer`.
     """
 
     def __init__(self, model: str, options: Options) -> None:
         self._model, self._programs = model, Path(options["programs"])
         self._threads = str(options["threads"])
+        self._repacks = True
         self.settings = {"flags": f"-t {self._threads}"}
 
     def run(self, requests: Sequence[Request]) -> Answer:
@@ -260,10 +263,22 @@ class LlamaBench:
         raise RuntimeError(f"llama-batched-bench printed nothing in {BATCH_TRIES} runs")
 
     def _output(self, program: str, *flags: str) -> str:
+        if not self._repacks:
+            return self._printed(program, *flags, *NO_REPACK[program])
+        try:
+            return self._printed(program, *flags)
+        except Died as died:
+            if died.status >= 0:
+                raise
+            self._repacks = False
+            self.settings |= {"not repacked": str(died)}
+            return self._output(program, *flags)
+
+    def _printed(self, program: str, *flags: str) -> str:
         command = [str(self._programs / program), "-m", self._model, "-t", self._threads, *flags]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"{program} ended with status {done.returncode}")
+            raise Died(program, done.returncode)
         return done.stdout
 
     def close(self) -> None:

@@ -24,6 +24,14 @@ Answer = tuple[list[int], float | None]
 Options = dict[str, Any]
 
 
+class Died(RuntimeError):
+    """A peer's program ended; `status` is negative where a signal did it."""
+
+    def __init__(self, program: str, status: int) -> None:
+        super().__init__(f"{program} ended with status {status}")
+        self.status = status
+
+
 class Server:
     """A program that serves. Subclasses say the command and the body of a request."""
 
@@ -36,7 +44,7 @@ class Server:
         self.settings: dict[str, Any] = {"command": " ".join(command[1:])}
         while not self._is_ready():
             if self._process.poll() is not None:
-                raise RuntimeError(f"{Path(command[0]).name} ended with status {self._process.returncode}")
+                raise Died(Path(command[0]).name, self._process.returncode)
             time.sleep(0.02)
 
     def body(self, ids: list[int], count: int) -> dict[str, Any]:
@@ -125,7 +133,10 @@ class VllmServer(OpenAIServer):
 
 
 class LlamaServer(Server):
-    """llama-server over loopback, slots with K/V of their own; samples by its cheapest greedy chain."""
+    """llama-server over loopback, slots with K/V of their own; samples by its cheapest greedy chain.
+
+    Where a signal ends it (its int8 kernels for AMX, on processors that we met), weights stay as the file has them.
+    """
 
     path = "/completion"
 
@@ -134,8 +145,14 @@ class LlamaServer(Server):
         flags = ["-t", threads, "-tb", threads, "-np", str(slots), "-cb", "-no-kvu", "-c", str(slots * tokens)]
         flags += ["-b", "2048", "-ub", "512", "-fa", "on", "-ctk", "f16", "-ctv", "f16"]
         flags += ["--cache-ram", "2048" if options["own"]["share_prefixes"] else "0"]
-        program = str(Path(options["programs"]) / "llama-server")
-        super().__init__([program, "-m", model, *flags], free_port(), options["sequences"])
+        command = [str(Path(options["programs"]) / "llama-server"), "-m", model, *flags]
+        try:
+            super().__init__(command, free_port(), options["sequences"])
+        except Died as died:
+            if died.status >= 0:
+                raise
+            super().__init__([*command, "--no-repack"], free_port(), options["sequences"])
+            self.settings |= {"not repacked": str(died)}
         self.settings |= {"kv_bits": 16, "weights": "mapped from the file (its default)"}
 
     def body(self, ids: list[int], count: int) -> dict[str, Any]:

@@ -183,8 +183,9 @@ constexpr int64_t WRITES_A_JOB = 4;
 template <class Source>
 static void write_job(void* context, int64_t number) {
     const Job& job = *(const Job*)context;
-    for (int64_t i = number * WRITES_A_JOB; i < (number + 1) * WRITES_A_JOB && i < job.step->writes; i++)
-        write<Source>(job, job.step->write[i]);
+    const int64_t end = (number + 1) * WRITES_A_JOB < job.step->writes ? (number + 1) * WRITES_A_JOB : job.step->writes;
+    for (int64_t i = number * WRITES_A_JOB; i < end; i++)
+        write<Source>(job, job.step->write[i], job.step->write[i + 1 < end ? i + 1 : i]);
 }
 template <class Source>
 static void attend_job(void* context, int64_t number) {

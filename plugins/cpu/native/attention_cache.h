@@ -107,8 +107,22 @@ INLINE void write_values(const uint16_t* values, int64_t stride, int64_t dim, in
     }
 }
 
+// The lines that a head's tokens are written to: every one of a panel of keys, whichever of its lanes.
 template <class Source>
-static void write(const Job& job, const StepWrite& tokens) {
+static void fetch_to_write(const Job& job, const StepWrite& tokens, int64_t head) {
+    const AttentionShape& shape = *job.shape;
+    const StepRow& row = job.step->row[tokens.row];
+    const int64_t panel = tokens.position / PANEL * PANEL, pair = (tokens.position - panel) / 2,
+                  pairs = (tokens.position - panel + tokens.count + 1) / 2 - pair;
+    const int64_t bytes = 2 * shape.v_dim * Source::SIZE;  // of a pair of values
+    const uint8_t *keys = keys_at<Source>(job, row, head, panel), *values = values_at<Source>(job, row, head, panel);
+    for (int64_t at = 0; at < PANEL * shape.k_dim * Source::SIZE; at += 64) fetch_to_write(keys + at);
+    for (int64_t at = 0; at < pairs * bytes; at += 64) fetch_to_write(values + pair * bytes + at);
+}
+
+// `next`: what is written after it.
+template <class Source>
+static void write(const Job& job, const StepWrite& tokens, const StepWrite& next) {
     const AttentionShape& shape = *job.shape;
     const AttentionCall& call = *job.call;
     const StepRow& row = job.step->row[tokens.row];
@@ -119,6 +133,8 @@ static void write(const Job& job, const StepWrite& tokens) {
     for (int64_t head = 0; head < shape.kv_heads; head++) {
         uint8_t *keys = keys_at<Source>(job, row, head, panel), *values = values_at<Source>(job, row, head, panel);
         const int64_t v_at = token * call.v.token_stride + head * call.v.head_stride;
+        const bool last = head == shape.kv_heads - 1;
+        fetch_to_write<Source>(job, last ? next : tokens, last ? 0 : head + 1);
         for (int64_t i = 0; i < tokens.count; i++) {
             read_head(call.k, shape.dtype, token + i, head, shape.k_dim, x);
             rotate(call, token + i, x);

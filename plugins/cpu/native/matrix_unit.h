@@ -43,7 +43,6 @@ template <int SUMS, int X, int Y>  // sums of products of bfloat16 pairs
 INLINE void unit_add() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(SUMS), "i"(X), "i"(Y));
 }
-INLINE void fetch_to_write(const void* at) { asm volatile("prefetchw (%0)" ::"r"(at)); }
 #else
 constexpr bool MATRIX_UNIT = false;
 #endif

@@ -5,6 +5,13 @@
 
 // To the second cache: what reads them from there finds them in time, and the first one's few open misses stay free.
 INLINE void fetch(const uint8_t* at) { __builtin_prefetch(at, 0, 2); }
+INLINE void fetch_to_write(const void* at) {
+#if defined(__x86_64__)
+    asm volatile("prefetchw (%0)" ::"r"(at));  // the compiler's own is a read's unless it is told of the processor
+#else
+    __builtin_prefetch(at, 1);
+#endif
+}
 
 // Readers of inputs k and k + 1, k even, for the 16 outputs of the panel at `from`.
 struct Float32Pairs {

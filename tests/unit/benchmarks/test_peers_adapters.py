@@ -69,6 +69,35 @@ def test_what_llama_bench_cannot_ask_is_refused(monkeypatch: pytest.MonkeyPatch,
         bench.run(requests)
 
 
+REPACKING_KILLS = """#!{python}
+import json, os, signal, sys
+if sys.argv[-2:] != ["--repack", "0"]:
+    os.kill(os.getpid(), getattr(signal, "{signal}")) if "{signal}" else sys.exit(3)
+print(json.dumps([{{"avg_ns": 2_000_000_000}}]))
+"""
+
+
+def killed_program(tmp_path: Path, signal: str) -> LlamaBench:
+    program = tmp_path / "llama-bench"
+    program.write_text(REPACKING_KILLS.format(python=sys.executable, signal=signal))
+    program.chmod(0o755)
+    return LlamaBench("model.gguf", {"programs": str(tmp_path), "threads": 2})
+
+
+def test_a_program_that_a_signal_ends_is_asked_without_repacking_and_says_so(tmp_path: Path) -> None:
+    bench = killed_program(tmp_path, "SIGILL")
+    assert bench.run([([1] * 128, 1)]) == ([1], 2.0)
+    assert bench.settings["not repacked"] == "llama-bench ended with status -4"
+    assert bench.run([([1] * 128, 1)]) == ([1], 2.0)
+
+
+def test_a_program_that_fails_by_itself_is_not_asked_again(tmp_path: Path) -> None:
+    bench = killed_program(tmp_path, "")
+    with pytest.raises(RuntimeError, match="llama-bench ended with status 3"):
+        bench.run([([1] * 128, 1)])
+    assert "not repacked" not in bench.settings
+
+
 def engine(script: str, tmp_path: Path, seconds: float = 30) -> EngineProcess:
     return EngineProcess([sys.executable, "-c", script], os.environ, tmp_path / "log", seconds=seconds)
 
