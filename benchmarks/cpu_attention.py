@@ -3,26 +3,29 @@
     python benchmarks/cpu_attention.py [--seconds 2.0] [--threads N] [--neighbours] [--before LIBRARY] [--json]
 
 One layer with the heads of Qwen3-0.6B (16 query and 8 kv heads of 128, bfloat16). The caches of a case are larger
-together than the processor's, and runs go round them. Both backends and the machine's read bandwidth are measured in
-turn, so that what else the machine does reaches all of them; the table holds medians, and ratios count more than
-figures. `--before` names another build of the plugin's library (`plugins/cpu/hatch_build.py FOLDER`), which takes its
-turn among the calls; the last column is its time over that of the installed one.
+together than the processor's, and runs go round them. Both backends are measured in turn, so that what else the machine
+does reaches both, and the read bandwidth before and after them; the table holds medians, and ratios count more than
+figures. `--before` names another build of the plugin's library (`plugins/cpu/hatch_build.py FOLDER`), which is measured
+instead of torch; the last column is its time over that of the installed one.
 "plan" is the host's part of a step, in microseconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
+import random
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import torch
 from attention_layout import layout_of
+from bandwidth import Bandwidth
 
 from jackfield_attention.paged import PagedTorchAttention
 from jackfield_cpu.kernels import Kernels, load
@@ -42,7 +45,7 @@ CASES = {  # (kv_len, new tokens) of each row
     "prompt of 2,048": [(2048, 2048)],
     "512 tokens behind 7,680": [(8192, 512)],
 }
-BACKENDS: dict[str, type[AttentionBackend[Any]]] = {"native": NativeAttention, "torch": PagedTorchAttention}
+TORCH_SPINS = 0.01  # seconds, at most, that its threads keep the cores after an operation
 APART = 1 << 29  # bytes of cache that runs go round, unless one cache is larger
 
 
@@ -57,7 +60,10 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     before = load(arguments.before, "", arguments.threads) if arguments.before else None
     layouts = {name: layout_of(case, BLOCK, shuffled=not arguments.neighbours) for name, case in CASES.items()}
-    rows = [{"case": name, **measure(layout, arguments.seconds, before)} for name, layout in layouts.items()]
+    with Bandwidth() as bandwidth:
+        rows = [
+            {"case": name, **measure(layout, arguments.seconds, before, bandwidth)} for name, layout in layouts.items()
+        ]
     if arguments.json:
         print(json.dumps(rows))
         return
@@ -70,20 +76,24 @@ def main() -> None:
         )
 
 
-def measure(layout: Layout, seconds: float, before: Kernels | None) -> dict[str, float]:
-    """Medians of one case, the backends and a plain read in turn. `before_over_native` is NaN without `before`."""
-    made = {name: Backend(backend, layout) for name, backend in BACKENDS.items()}
+def measure(layout: Layout, seconds: float, before: Kernels | None, bandwidth: Bandwidth) -> dict[str, float]:
+    """Medians of one case, the backends in turn; NaN is what was not asked for."""
+    made = {"native": Backend(NativeAttention, layout)}
     if before is not None:
-        made["before"] = Backend(NativeAttention, layout, before)
-    spent: dict[str, list[float]] = {name: [] for name in (*made, *(f"{name}_plan" for name in made), "read")}
-    memory = torch.ones(APART // 4, dtype=torch.float32)
+        made["before"] = Backend(NativeAttention, layout, like=made["native"], kernels=before)
+    else:
+        made["torch"] = Backend(PagedTorchAttention, layout)
+    spent: dict[str, list[float]] = {name: [] for name in (*made, *(f"{name}_plan" for name in made))}
+    read = bandwidth.sample()
     ends = perf_counter() + seconds * len(made)
     while perf_counter() < ends:
-        spent["read"].append(timed(memory.sum))
-        for name, one in made.items():
+        for name, one in random.sample(list(made.items()), len(made)):
+            sleep(TORCH_SPINS)
+            one.run()  # not counted: it wakes the threads
             spent[f"{name}_plan"].append(timed(one.replan))
             spent[name].append(timed(one.run))
-    took = {name: median(each) for name, each in spent.items()}
+    took = {"torch": math.nan, "torch_plan": math.nan, "before": math.nan}
+    took |= {name: median(each) for name, each in spent.items()}
     rows = [(int(kv_len), int(new)) for kv_len, new in zip(layout.kv_len, layout.num_new, strict=True)]
     kv = sum(kv_len for kv_len, _ in rows)
     pairs = sum(new * (kv_len - new) + new * (new + 1) // 2 for kv_len, new in rows)
@@ -92,21 +102,27 @@ def measure(layout: Layout, seconds: float, before: Kernels | None) -> dict[str,
         "native_ms": 1e3 * took["native"],
         "torch_ms": 1e3 * took["torch"],
         "gb_s": gb_s,
-        "of_read": gb_s / (APART / took["read"] / 1e9),
+        "of_read": 2e9 * gb_s / (read + bandwidth.sample()),
         "gflop_s": 4 * pairs * HEADS * DIM / took["native"] / 1e9,
         "native_plan_us": 1e6 * took["native_plan"],
         "torch_plan_us": 1e6 * took["torch_plan"],
-        "before_over_native": took.get("before", math.nan) / took["native"],
+        "before_over_native": took["before"] / took["native"],
     }
 
 
 class Backend:
     """A backend with a step's tensors, and as many caches as keep the processor's own cache cold.
 
-    `kernels`: others than those that the plugin loads.
+    `like` is another one whose caches it takes, each call the next of them. `kernels`: others than the plugin loads.
     """
 
-    def __init__(self, backend: type[AttentionBackend[Any]], layout: Layout, kernels: Kernels | None = None) -> None:
+    def __init__(
+        self,
+        backend: type[AttentionBackend[Any]],
+        layout: Layout,
+        like: Backend | None = None,
+        kernels: Kernels | None = None,
+    ) -> None:
         need = AttentionNeed(Paged(KV_HEADS, DIM, DIM, "bfloat16"), HEADS, DIM**-0.5, query_dtype="bfloat16")
         ops = resolve(OpTable(), OpSpec("bfloat16"))
         self.backend: Any = backend(need, BLOCK, device=torch.device("cpu"), ops=ops)
@@ -114,25 +130,26 @@ class Backend:
             self.backend.library = kernels.library
         num_blocks = 1 + layout.block_table.size
         caches = max(1, APART // (num_blocks * BLOCK * TOKEN_BYTES))
-        self.layers = [LayerKV(self.backend.allocate(num_blocks)) for _ in range(caches)]
-        for layer in self.layers:
-            for x in (layer.cache.k, layer.cache.v):
-                x.normal_()
+        self.caches = like.caches if like else itertools.cycle([self._filled(num_blocks) for _ in range(caches)])
         shapes = ((HEADS, DIM), (KV_HEADS, DIM), (KV_HEADS, DIM))
         self.q, self.k, self.v = (torch.randn(layout.num_tokens, *shape).to(DTYPE) for shape in shapes)
         self.layout = layout
         self.bucket = Bucket(phase_of(layout.num_new), layout.num_rows, layout.num_tokens)
         self.plan = self.backend.blank(self.bucket)
-        self.turn = 0
         self.replan(), self.run()
+
+    def _filled(self, num_blocks: int) -> LayerKV:
+        layer = LayerKV(self.backend.allocate(num_blocks))
+        for x in (layer.cache.k, layer.cache.v):
+            x.normal_()
+        return layer
 
     def replan(self) -> None:
         self.backend.plan(self.layout, self.bucket, self.plan)
 
     @torch.inference_mode()
     def run(self) -> None:
-        self.turn = (self.turn + 1) % len(self.layers)
-        self.backend.run(self.q, self.k, self.v, self.layers[self.turn], self.plan)
+        self.backend.run(self.q, self.k, self.v, next(self.caches), self.plan)
 
 
 def timed(work: Callable[[], Any]) -> float:
