@@ -223,8 +223,8 @@ class Vllm:
 class LlamaBench:
     """llama.cpp's own measuring programs: no server and no sampling in the time, random tokens of the same lengths.
 
-    They load the model each time; that does not count. Where a signal ends one, weights stay as the file has them, as in
-    `servers.LlamaServer`.
+    They load the model each time; that does not count. Where a signal ends one, weights stay as the file has them, as
+    those of `servers.LlamaServer` do.
     """
 
     def __init__(self, model: str, options: Options) -> None:
