@@ -6,7 +6,8 @@ One layer with the heads of Qwen3-0.6B (16 query and 8 kv heads of 128, bfloat16
 together than the processor's, and runs go round them. Both backends are measured in turn, so that what else the machine
 does reaches both, and the read bandwidth before and after them; the table holds medians, and ratios count more than
 figures. `--before` names another build of the plugin's library (`plugins/cpu/hatch_build.py FOLDER`), which is measured
-instead of torch; the last column is its time over that of the installed one.
+instead of torch; the last column is its time over that of the installed one. JACKFIELD_CPU_KERNELS chooses the
+instruction set of both.
 "plan" is the host's part of a step, in microseconds.
 """
 
@@ -28,7 +29,7 @@ from attention_layout import layout_of
 from bandwidth import Bandwidth
 
 from jackfield_attention.paged import PagedTorchAttention
-from jackfield_cpu.kernels import Kernels, load
+from jackfield_cpu.kernels import Kernels, kernels, load
 from jackfield_cpu.native_attention import NativeAttention
 from jackfield_platforms.attention import AttentionBackend, AttentionNeed, LayerKV, Layout
 from jackfield_platforms.bucket import Bucket, phase_of
@@ -45,7 +46,7 @@ CASES = {  # (kv_len, new tokens) of each row
     "prompt of 2,048": [(2048, 2048)],
     "512 tokens behind 7,680": [(8192, 512)],
 }
-TORCH_SPINS = 0.01  # seconds, at most, that its threads keep the cores after an operation
+TORCH_SPINS = 0.01  # seconds before each turn: torch's threads keep the cores for a while after an operation
 APART = 1 << 29  # bytes of cache that runs go round, unless one cache is larger
 
 
@@ -58,14 +59,18 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    before = load(arguments.before, "", arguments.threads) if arguments.before else None
+    found = kernels()
+    if isinstance(found, str):
+        parser.error(f"the plugin has no kernels here: {found}")
+    before = load(arguments.before, found.name, arguments.threads) if arguments.before else None
     layouts = {name: layout_of(case, BLOCK, shuffled=not arguments.neighbours) for name, case in CASES.items()}
     with Bandwidth() as bandwidth:
         rows = [
             {"case": name, **measure(layout, arguments.seconds, before, bandwidth)} for name, layout in layouts.items()
         ]
     if arguments.json:
-        print(json.dumps(rows))
+        asked = [{name: x for name, x in row.items() if x == x} for row in rows]  # JSON has no NaN
+        print(json.dumps(asked))
         return
     head = ("case", "ms", "torch ms", "GB/s", "of read", "GFLOP/s", "plan us", "torch us", "before")
     print("{:<26}{:>9}{:>10}{:>8}{:>9}{:>9}{:>9}{:>9}{:>8}".format(*head))
@@ -80,7 +85,7 @@ def measure(layout: Layout, seconds: float, before: Kernels | None, bandwidth: B
     """Medians of one case, the backends in turn; NaN is what was not asked for."""
     made = {"native": Backend(NativeAttention, layout)}
     if before is not None:
-        made["before"] = Backend(NativeAttention, layout, like=made["native"], kernels=before)
+        made["before"] = Backend(NativeAttention, layout, like=made["native"], others=before)
     else:
         made["torch"] = Backend(PagedTorchAttention, layout)
     spent: dict[str, list[float]] = {name: [] for name in (*made, *(f"{name}_plan" for name in made))}
@@ -113,7 +118,7 @@ def measure(layout: Layout, seconds: float, before: Kernels | None, bandwidth: B
 class Backend:
     """A backend with a step's tensors, and as many caches as keep the processor's own cache cold.
 
-    `like` is another one whose caches it takes, each call the next of them. `kernels`: others than the plugin loads.
+    `like` is another one whose caches it takes, each call the next of them. `others`: kernels instead of the plugin's.
     """
 
     def __init__(
@@ -121,13 +126,13 @@ class Backend:
         backend: type[AttentionBackend[Any]],
         layout: Layout,
         like: Backend | None = None,
-        kernels: Kernels | None = None,
+        others: Kernels | None = None,
     ) -> None:
         need = AttentionNeed(Paged(KV_HEADS, DIM, DIM, "bfloat16"), HEADS, DIM**-0.5, query_dtype="bfloat16")
         ops = resolve(OpTable(), OpSpec("bfloat16"))
         self.backend: Any = backend(need, BLOCK, device=torch.device("cpu"), ops=ops)
-        if kernels is not None:
-            self.backend.library = kernels.library
+        if others is not None:
+            self.backend.library = others.library
         num_blocks = 1 + layout.block_table.size
         caches = max(1, APART // (num_blocks * BLOCK * TOKEN_BYTES))
         self.caches = like.caches if like else itertools.cycle([self._filled(num_blocks) for _ in range(caches)])

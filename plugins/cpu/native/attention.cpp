@@ -185,7 +185,7 @@ static void write_job(void* context, int64_t number) {
     const Job& job = *(const Job*)context;
     const int64_t end = (number + 1) * WRITES_A_JOB < job.step->writes ? (number + 1) * WRITES_A_JOB : job.step->writes;
     for (int64_t i = number * WRITES_A_JOB; i < end; i++)
-        write<Source>(job, job.step->write[i], job.step->write[i + 1 < end ? i + 1 : i]);
+        write<Source>(job, job.step->write[i], i + 1 < end ? job.step->write + i + 1 : nullptr);
 }
 template <class Source>
 static void attend_job(void* context, int64_t number) {

@@ -107,34 +107,43 @@ INLINE void write_values(const uint16_t* values, int64_t stride, int64_t dim, in
     }
 }
 
-// The lines that a head's tokens are written to: every one of a panel of keys, whichever of its lanes.
+// Panels of one head that tokens are written to.
+struct Places {
+    uint8_t *keys, *values;
+};
 template <class Source>
-static void fetch_to_write(const Job& job, const StepWrite& tokens, int64_t head) {
-    const AttentionShape& shape = *job.shape;
+INLINE Places places_of(const Job& job, const StepWrite& tokens, int64_t head) {
     const StepRow& row = job.step->row[tokens.row];
-    const int64_t panel = tokens.position / PANEL * PANEL, pair = (tokens.position - panel) / 2,
-                  pairs = (tokens.position - panel + tokens.count + 1) / 2 - pair;
+    const int64_t panel = tokens.position / PANEL * PANEL;
+    return {keys_at<Source>(job, row, head, panel), values_at<Source>(job, row, head, panel)};
+}
+// Their lines that are written: of keys every one, whichever lanes the tokens have.
+template <class Source>
+INLINE void fetch_places(const AttentionShape& shape, const StepWrite& tokens, const Places& places) {
+    const int64_t first = tokens.position % PANEL, pair = first / 2, pairs = (first + tokens.count + 1) / 2 - pair;
     const int64_t bytes = 2 * shape.v_dim * Source::SIZE;  // of a pair of values
-    const uint8_t *keys = keys_at<Source>(job, row, head, panel), *values = values_at<Source>(job, row, head, panel);
-    for (int64_t at = 0; at < PANEL * shape.k_dim * Source::SIZE; at += 64) fetch_to_write(keys + at);
-    for (int64_t at = 0; at < pairs * bytes; at += 64) fetch_to_write(values + pair * bytes + at);
+    for (int64_t at = 0; at < PANEL * shape.k_dim * Source::SIZE; at += 64) fetch_to_write(places.keys + at);
+    for (int64_t at = 0; at < pairs * bytes; at += 64) fetch_to_write(places.values + pair * bytes + at);
 }
 
-// `next`: what is written after it.
+// `next`: what is written after it, or null.
 template <class Source>
-static void write(const Job& job, const StepWrite& tokens, const StepWrite& next) {
+static void write(const Job& job, const StepWrite& tokens, const StepWrite* next) {
     const AttentionShape& shape = *job.shape;
     const AttentionCall& call = *job.call;
     const StepRow& row = job.step->row[tokens.row];
-    const int64_t panel = tokens.position / PANEL * PANEL, first = tokens.position - panel;
+    const int64_t first = tokens.position % PANEL;
     const int64_t token = row.first_token + tokens.position - (row.kv_len - row.num_new);
     float* x = (float*)pool_scratch(2, (shape.k_dim + LANES) * 4 + PANEL * shape.k_dim * 2);
     uint16_t* rounded = (uint16_t*)(x + shape.k_dim + LANES);
+    Places ahead = places_of<Source>(job, tokens, 0);
     for (int64_t head = 0; head < shape.kv_heads; head++) {
-        uint8_t *keys = keys_at<Source>(job, row, head, panel), *values = values_at<Source>(job, row, head, panel);
+        const auto [keys, values] = ahead;
+        if (head + 1 < shape.kv_heads) {
+            ahead = places_of<Source>(job, tokens, head + 1);
+            fetch_places<Source>(shape, tokens, ahead);
+        } else if (next) fetch_places<Source>(shape, *next, places_of<Source>(job, *next, 0));
         const int64_t v_at = token * call.v.token_stride + head * call.v.head_stride;
-        const bool last = head == shape.kv_heads - 1;
-        fetch_to_write<Source>(job, last ? next : tokens, last ? 0 : head + 1);
         for (int64_t i = 0; i < tokens.count; i++) {
             read_head(call.k, shape.dtype, token + i, head, shape.k_dim, x);
             rotate(call, token + i, x);

@@ -37,7 +37,7 @@ static void unit_product(const uint8_t* x, int64_t tile_bytes, const UnitPanels&
     for (int64_t step = part.first; step < part.end; step++) {
         const int64_t at = step * UNIT_BYTES;
         const bool apart = step == part.steps - 1;
-        // one quarter after each tile: lines that memory brings keep the first cache's few open misses for a long time
+        // a quarter after each tile, so that tiles need not wait for all of them: decision 27
         const auto fetch_quarter = [&](int quarter) HERE {
             for (int line = quarter * X_LINES / 4; line < (quarter + 1) * X_LINES / 4; line++)
                 fetch(ahead.x[0] + at + line * 64), fetch(ahead.x[1] + at + line * 64);

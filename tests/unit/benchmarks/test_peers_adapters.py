@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from peers.adapters import LlamaBench
 from peers.process import EngineFailed, EngineProcess, peak_bytes
+from peers.servers import LlamaServer
 from peers.streams import Arrival
 
 REQUESTS = [([1] * 64 + [number], 4) for number in range(3)]
@@ -96,6 +97,30 @@ def test_a_program_that_fails_by_itself_is_not_asked_again(tmp_path: Path) -> No
     with pytest.raises(RuntimeError, match="llama-bench ended with status 3"):
         bench.run([([1] * 128, 1)])
     assert "not repacked" not in bench.settings
+
+
+REPACKING_KILLS_THE_SERVER = """#!{python}
+import os, signal, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+if "--no-repack" not in sys.argv:
+    os.kill(os.getpid(), signal.SIGILL)
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+"""
+
+
+def test_a_server_that_a_signal_ends_is_started_without_repacking_and_says_so(tmp_path: Path) -> None:
+    program = tmp_path / "llama-server"
+    program.write_text(REPACKING_KILLS_THE_SERVER.format(python=sys.executable))
+    program.chmod(0o755)
+    options = {"threads": 2, "slots": (1, 64), "own": {"share_prefixes": False}, "programs": str(tmp_path)}
+    server = LlamaServer("model.gguf", {**options, "sequences": 1})
+    server.close()
+    assert server.settings["not repacked"] == "llama-server ended with status -4"
+    assert server.settings["command"].endswith("--no-repack")
 
 
 def engine(script: str, tmp_path: Path, seconds: float = 30) -> EngineProcess:
